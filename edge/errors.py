@@ -1,0 +1,69 @@
+"""The one base class of every error that Fieldmark raises on purpose.
+
+Outside errors (Pillow, SQLite, the runtime, the operating system) become one of these in the file that touched
+them; only the command line prints them and exits. A message says where, what was expected, what was found and
+what to do, in one line.
+"""
+
+
+class FieldmarkError(Exception):
+    """Something was refused or failed, and the message says what to do about it.
+
+    Attributes:
+        code: a short, stable, lower-case word for scripts and tests, such as ``truncated``.
+    """
+
+    code = "failed"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class PhotoError(FieldmarkError):
+    """One photo cannot be used. In a batch this becomes a row with its reason and never ends the batch."""
+
+    code = "unreadable"
+
+
+class BundleError(FieldmarkError):
+    """A bundle is malformed, incomplete or altered."""
+
+    code = "bundle"
+
+
+class TrustError(FieldmarkError):
+    """A signature, key or root file is missing, wrong or not trusted here."""
+
+    code = "trust"
+
+
+class ModelError(FieldmarkError):
+    """A model or the runtime under it does not do what the manifest promises."""
+
+    code = "model"
+
+
+class DeviceError(FieldmarkError):
+    """A device root is not in a state that allows what was asked."""
+
+    code = "device"
+
+
+class LogError(FieldmarkError):
+    """The detection log cannot be opened, read or written."""
+
+    code = "log"
+
+
+class ConfigError(FieldmarkError):
+    """A settings file or option holds something that is not known or not allowed."""
+
+    code = "config"
+
+
+class DataError(FieldmarkError):
+    """A data set cannot be trained on or evaluated as it is."""
+
+    code = "data"

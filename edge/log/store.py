@@ -1,0 +1,520 @@
+"""The detection log: one SQLite file, opened for writing in one place and for reading in one place.
+
+Owns how the log is opened, how it grows from version to version, and every write to it. One photo is one transaction,
+durable when the call returns (WAL and ``synchronous=FULL``). Never decides what is in a photo, never deletes a row.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sqlite3
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+from edge import durable
+from edge.errors import LogError
+from edge.log.schema import APPLICATION_ID, MIGRATIONS
+from edge.photo import Taken
+
+BUSY_TIMEOUT_MS = 10_000
+MOST_WORDS = 100
+_BELOW_ROOT = Path("var", "lib", "fieldmark", "log.db")
+_WAL_LIMIT_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class FileKey:
+    """What makes a file the same file: ``source`` and ``path`` as :mod:`edge.log.pathtext` writes them."""
+
+    device: str
+    source: str
+    path: str
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """A file and what is known without its content."""
+
+    key: FileKey
+    taken: Taken
+    station: str | None = None
+    camera: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFacts:
+    """A photo's content: SHA-256 in hex, stored size in pixels, camera as EXIF has it."""
+
+    sha256: str
+    width: int
+    height: int
+    camera_make: str | None = None
+    camera_model: str | None = None
+    damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFacts:
+    """A bundle as the log keeps it.
+
+    Attributes:
+        digest: SHA-256 of the manifest's bytes, hex.
+        name: ``NAME-SEQUENCE``.
+        model_digest: SHA-256 of the ``.tflite``, hex.
+        labels: C names in the order of the logits.
+        thresholds: C probabilities.
+    """
+
+    digest: str
+    name: str
+    model_digest: str
+    labels: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    temperature: float
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """What a model says of a photo.
+
+    Attributes:
+        bundle: must be in the log already, see :meth:`Log.add_bundle`.
+        label: the decided one.
+        confidence: 0 to 1.
+        decision: ``species``, ``rollup``, ``unknown`` or ``empty``.
+        top: at most five (label, probability) pairs, most likely first.
+        logits: little-endian float32, one per label.
+        development: whether the bundle is signed with a development key.
+    """
+
+    bundle: BundleFacts
+    runtime: str
+    label: str
+    confidence: float
+    decision: str
+    top: tuple[tuple[str, float], ...]
+    logits: bytes
+    development: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no detection.
+
+    Attributes:
+        code: the stable word of the error.
+        reason: its message.
+        retry: whether another try at the next start may go better although the file is the same.
+        sha256: of the bytes, where they were read.
+    """
+
+    code: str
+    reason: str
+    retry: bool = False
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One thing that a person saw: a label (also ``empty``, ``unknown``, ``setup``) and how many, at least 1."""
+
+    label: str
+    count: int = 1
+    sex: str | None = None
+    life_stage: str | None = None
+    behaviour: str | None = None
+    individual: str | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A file's row: its id, and whether it failed in a way that deserves another try."""
+
+    file_id: int
+    retry: bool
+
+
+def clean_words(text: str, what: str) -> str:
+    """What a person typed, so that the same words are the same text: composed characters, single spaces.
+
+    Raises:
+        LogError: nothing is left, it is longer than 100 characters, or holds what cannot be printed.
+    """
+    words = " ".join(unicodedata.normalize("NFC", text).split())
+    if not 1 <= len(words) <= MOST_WORDS or not words.isprintable():
+        raise LogError(f"{what} is {ascii(text)[:120]}, expected 1 to {MOST_WORDS} printable characters.", code="words")
+    return words
+
+
+def user_name() -> str:
+    """Who is at this machine, for reviews that do not say it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a user id without a name
+        return "unknown"
+
+
+class Log:
+    """The log, open for writing. Make one with :func:`open_for_writing`; one thread uses it."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._db = connection
+        self.path = path
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; what was committed is on the disk already."""
+        self._db.close()
+
+    def seen(self, key: FileKey) -> Seen | None:
+        """The row of this very file (same name, size and time), or None.
+
+        Raises:
+            LogError: the log cannot be read.
+        """
+        with _ours(self.path):
+            row = self._db.execute(
+                "SELECT id, failure_retry AND failure_closed_utc IS NULL FROM file"
+                " WHERE device = ? AND source = ? AND path = ? AND size_bytes = ? AND mtime_ns = ?",
+                (key.device, key.source, key.path, key.size_bytes, key.mtime_ns),
+            ).fetchone()
+        return Seen(row[0], bool(row[1])) if row else None
+
+    def retries(self) -> set[int]:
+        """Ids of the files that failed in a way that deserves another try."""
+        with _ours(self.path):
+            rows = self._db.execute("SELECT id FROM file WHERE failure_retry AND failure_closed_utc IS NULL")
+            return {row[0] for row in rows}
+
+    def classified(self, sha256: str) -> bool:
+        """Whether some model has classified this content."""
+        with _ours(self.path):
+            row = self._db.execute(
+                "SELECT 1 FROM photo JOIN classification ON photo_id = photo.id WHERE sha256 = ? LIMIT 1", (sha256,)
+            ).fetchone()
+        return row is not None
+
+    def add_bundle(self, bundle: BundleFacts) -> None:
+        """Note a bundle before the first detection made with it; again does nothing."""
+        with self._transaction():
+            self._insert(
+                "bundle",
+                digest=bundle.digest,
+                name=bundle.name,
+                model_digest=bundle.model_digest,
+                labels=json.dumps(bundle.labels, ensure_ascii=False),
+                thresholds=json.dumps(bundle.thresholds),
+                temperature=bundle.temperature,
+            )
+
+    def add_file(
+        self, file: FileFacts, *, photo: PhotoFacts | None, detection: Detection | None, failure: Failure | None
+    ) -> int:
+        """Write what became of one file, in one transaction that is durable on return.
+
+        With a photo alone, the file is another copy of a photo that is in the log already. Writing the same file
+        again adds no row; it can only close the failure of the earlier try.
+
+        Returns:
+            The id of the file's row.
+
+        Raises:
+            LogError: the log cannot be written. Nothing of this file is in it then.
+        """
+        with self._transaction():
+            photo_id = self._photo(photo) if photo else None
+            file_id = self._file(file, photo_id, failure)
+            if photo_id is not None and detection:
+                self._classification(photo_id, detection)
+            if photo_id is not None and not failure:
+                self._close_failures(file_id, file.key, photo_id)
+        return file_id
+
+    def add_review(self, photo_sha256: str, observations: Sequence[Observation], who: str) -> int:
+        """Write what a person saw in a photo. The newest review counts; earlier ones stay.
+
+        Returns:
+            The review's id.
+
+        Raises:
+            LogError: no observation, a count below 1, a label that is empty or too long, or no such photo.
+        """
+        if not observations:
+            raise LogError("a review needs at least one observation; write `empty` where nothing is to be seen.")
+        observations = [replace(each, label=clean_words(each.label, "the label")) for each in observations]
+        who = clean_words(who, "who reviewed")
+        with self._transaction():
+            photo = self._db.execute("SELECT id FROM photo WHERE sha256 = ?", (photo_sha256,)).fetchone()
+            if photo is None:
+                raise LogError(f"{self.path}: there is no photo {photo_sha256[:12]} in this log.", code="missing")
+            review = self._insert("review", photo_id=photo[0], who=who, created_utc=_now_utc())
+            for observation in observations:
+                self._insert("observation", review_id=review, **asdict(observation))
+        return review
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _ours(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk can have ended it already
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _insert(self, table: str, **values: str | int | float | bytes | None) -> int:
+        """Insert a row, or leave the one that is there. Table and column names come from this file alone."""
+        names = ", ".join(values)
+        places = ", ".join(f":{name}" for name in values)
+        # DO NOTHING, not OR IGNORE: the latter would also swallow broken checks and missing values.
+        cursor = self._db.execute(f"INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT DO NOTHING", values)
+        return cursor.lastrowid or 0
+
+    def _photo(self, photo: PhotoFacts) -> int:
+        self._insert("photo", **asdict(photo))
+        row = self._db.execute("SELECT id FROM photo WHERE sha256 = ?", (photo.sha256,)).fetchone()
+        return int(row[0])
+
+    def _file(self, file: FileFacts, photo_id: int | None, failure: Failure | None) -> int:
+        known = self.seen(file.key)
+        if known:
+            self._try_again(known.file_id, photo_id, failure)
+            return known.file_id
+        taken = file.taken
+        return self._insert(
+            "file",
+            **asdict(file.key),
+            station=file.station,
+            camera=file.camera,
+            taken_local=taken.local,
+            utc_offset=taken.utc_offset,
+            taken_source=taken.source,
+            time_flags=" ".join(taken.flags),
+            photo_id=photo_id,
+            duplicate_of=self._first_file(photo_id),
+            **_failure_columns(failure),
+            seen_utc=_now_utc(),
+        )
+
+    def _try_again(self, file_id: int, photo_id: int | None, failure: Failure | None) -> None:
+        """Bring the row of a failed file up to date. A row that is good already stays as it is."""
+        self._db.execute(
+            "UPDATE file SET photo_id = coalesce(:photo_id, photo_id), duplicate_of = :first"
+            " WHERE id = :file_id AND failure_code IS NOT NULL AND failure_closed_utc IS NULL",
+            {"photo_id": photo_id, "first": self._first_file(photo_id, but=file_id), "file_id": file_id},
+        )
+        if failure:
+            self._db.execute(
+                "UPDATE file SET failure_code = :failure_code, failure_reason = :failure_reason,"
+                " failure_retry = :failure_retry, sha256 = :sha256"
+                " WHERE id = :file_id AND failure_code IS NOT NULL AND failure_closed_utc IS NULL",
+                {**_failure_columns(failure), "file_id": file_id},
+            )
+
+    def _first_file(self, photo_id: int | None, but: int = 0) -> int | None:
+        found = self._db.execute("SELECT min(id) FROM file WHERE photo_id = ? AND id <> ?", (photo_id, but)).fetchone()
+        return None if found[0] is None else int(found[0])
+
+    def _classification(self, photo_id: int, detection: Detection) -> None:
+        self._insert(
+            "classification",
+            photo_id=photo_id,
+            model_digest=detection.bundle.model_digest,
+            bundle_digest=detection.bundle.digest,
+            runtime=detection.runtime,
+            label=detection.label,
+            confidence=detection.confidence,
+            decision=detection.decision,
+            top=json.dumps(detection.top, ensure_ascii=False),
+            logits=detection.logits,
+            development=detection.development,
+            created_utc=_now_utc(),
+        )
+
+    def _close_failures(self, file_id: int, key: FileKey, photo_id: int) -> None:
+        """A good read ends the failures of unreadable files at the same path, and of copies of the same photo."""
+        self._db.execute(
+            "UPDATE file SET failure_closed_by = :file_id, failure_closed_utc = :now"
+            " WHERE failure_code IS NOT NULL AND failure_closed_utc IS NULL AND (photo_id = :photo_id"
+            " OR (photo_id IS NULL AND device = :device AND source = :source AND path = :path))",
+            {"file_id": file_id, "photo_id": photo_id, "now": _now_utc()}
+            | {"device": key.device, "source": key.source, "path": key.path},
+        )
+
+
+def path_below(root: Path) -> Path:
+    """Where a device's own log lies."""
+    return root / _BELOW_ROOT
+
+
+def open_for_writing(path: Path) -> Log:
+    """Open the log, make it where there is none, and bring an older one up to date.
+
+    Durability is a property of the connection, not of the file, so every writer comes through here.
+
+    Raises:
+        LogError: the file is no detection log, comes from a newer Fieldmark, or cannot be opened or synced.
+    """
+    with _ours(path):
+        try:
+            _make_folder(path.parent)
+        except OSError as error:
+            raise LogError(f"{path.parent}: the log's folder cannot be made: {error.strerror}.") from error
+        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        try:
+            _check_kind(connection, path)
+            _set(connection, path, "journal_mode", "wal")
+            _set(connection, path, "synchronous", 2)  # FULL
+            _set(connection, path, "foreign_keys", 1)
+            _set(connection, path, "busy_timeout", BUSY_TIMEOUT_MS)
+            _set(connection, path, "journal_size_limit", _WAL_LIMIT_BYTES)
+            _migrate(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return Log(connection, path)
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open the log to read, also while an agent writes it. Hold no transaction for longer than a second.
+
+    Never ``immutable``: that would not see what is still in the ``-wal`` file beside it.
+
+    Raises:
+        LogError: there is no log, it is no detection log, or comes from another version of Fieldmark.
+    """
+    if not path.is_file():
+        raise LogError(f"{path}: there is no detection log. Run `fieldmark watch` first, or name one by --db.")
+    try:
+        connection = sqlite3.connect(f"file:{quote(os.fsencode(path.absolute()))}?mode=ro", uri=True, isolation_level=None)
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        version = _check_kind(connection, path)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
+            raise LogError(f"{path}: the log cannot be read: {error}.") from error
+        raise LogError(
+            f"{path}: the log cannot be opened here. If its folder is read-only, copy the log and its `-wal` file "
+            "together to a folder that you may write to, and open it there."
+        ) from error
+    except sqlite3.Error as error:
+        raise LogError(f"{path}: the log cannot be read: {error}.") from error
+    if version < len(MIGRATIONS):
+        raise LogError(f"{path}: the log has version {version}, this Fieldmark reads {len(MIGRATIONS)}. {_UPGRADE}")
+    return connection
+
+
+_UPGRADE = "Open it once for writing, as `fieldmark log correct` or `fieldmark watch` does."
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the log's folder; a folder that is not synced can be gone after a power cut, with the log in it."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for made in reversed(missing):
+        made.mkdir(exist_ok=True)
+        durable.sync_folder(made.parent)
+
+
+def _check_kind(connection: sqlite3.Connection, path: Path) -> int:
+    """The log's version. Called before anything is changed, so that a foreign file stays as it is."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and (application or version or tables):
+        raise LogError(
+            f"{path}: this SQLite file is no detection log (application id {application}). Name another by --db.",
+            code="foreign",
+        )
+    if version > len(MIGRATIONS):
+        raise LogError(
+            f"{path}: the log has version {version}, this Fieldmark knows up to {len(MIGRATIONS)}. Update Fieldmark.",
+            code="newer",
+        )
+    return version
+
+
+def _set(connection: sqlite3.Connection, path: Path, name: str, value: str | int) -> None:
+    """Set a pragma and read it back: SQLite ignores what it cannot do, such as WAL on some network folders."""
+    connection.execute(f"PRAGMA {name} = {value}")
+    found = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    if found != value:
+        raise LogError(
+            f"{path}: SQLite keeps {name} at {found} where {value} is needed, so photos could be lost at a power cut. "
+            "Put the log on a local disk.",
+            code="not durable",
+        )
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the log to the newest version: each step and its new version number commit together."""
+    while True:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = _check_kind(connection, path)  # again, now that nobody else can be half way through
+            if version == len(MIGRATIONS):
+                break
+            for statement in MIGRATIONS[version]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+def _failure_columns(failure: Failure | None) -> dict[str, str | int | None]:
+    if failure is None:
+        return {"failure_code": None, "failure_reason": None, "failure_retry": 0, "sha256": None}
+    return {
+        "failure_code": failure.code,
+        "failure_reason": failure.reason,
+        "failure_retry": int(failure.retry),
+        "sha256": failure.sha256,
+    }
+
+
+def _now_utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@contextmanager
+def _ours(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise LogError(f"{path}: the log does not take this: {error}.", code="refused") from error
+    except sqlite3.Error as error:
+        raise LogError(f"{path}: {error}. {_CURES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, '')}".rstrip()) from error
+
+
+_CURES = {
+    sqlite3.SQLITE_BUSY: "Another program holds the log; close it and try again.",
+    sqlite3.SQLITE_FULL: "The disk is full; free some space. Nothing written before is lost.",
+    sqlite3.SQLITE_READONLY: "The log may not be written by this user.",
+    sqlite3.SQLITE_CANTOPEN: "Check that the folder exists and may be written by this user.",
+    sqlite3.SQLITE_NOTADB: "This is no detection log; name another by --db.",
+    sqlite3.SQLITE_CORRUPT: "The log is damaged; set the file and its -wal aside, and a new one is filled from the photos.",
+}

@@ -1,0 +1,179 @@
+"""The TFLite runtime: the only file that names one.
+
+``ai_edge_litert`` is used where it is installed, else ``tflite_runtime``. On int8 models LiteRT is many times
+faster, since it hands them to XNNPACK. TensorFlow is never imported: ``tflite_runtime`` crashes beside it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import ModelError
+
+# module -> (distribution, module that holds the interpreter)
+_RUNTIMES = {
+    "ai_edge_litert": ("ai-edge-litert", "ai_edge_litert.interpreter"),
+    "tflite_runtime": ("tflite-runtime", "tflite_runtime.interpreter"),
+}
+NAMES = tuple(_RUNTIMES)
+KERNELS = ("default", "reference")
+MAX_MODEL_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A runtime on this machine: ``name`` as in a manifest, ``version`` as its distribution says."""
+
+    name: str
+    version: str
+
+
+def installed() -> tuple[Installed, ...]:
+    """The runtimes on this machine, the preferred one first. Nothing is imported."""
+    found = []
+    for name, (distribution, _) in _RUNTIMES.items():
+        if importlib.util.find_spec(name) is not None:
+            found.append(Installed(name, metadata.version(distribution)))
+    return tuple(found)
+
+
+class Model:
+    """One loaded ``.tflite`` on one runtime.
+
+    Attributes:
+        height, width: the input's, pixels.
+        classes: C, the number of logits.
+        output_step: the difference between neighbouring logits of an int8 model; 0 for a float model.
+    """
+
+    def __init__(self, model: Path | bytes, *, runtime: str | None = None, threads: int = 1, kernels: str = "default"):
+        """Load a model and refuse one that breaks the input or output contract.
+
+        Args:
+            model: the file, or its bytes.
+            runtime: a name of :data:`NAMES`; the preferred installed one if None.
+            threads: at least 1.
+            kernels: ``default``, or ``reference`` for the slow kernels that are identical on every architecture.
+
+        Raises:
+            ModelError: no runtime is installed, the file does not load, or its tensors are not
+                uint8 (1, H, W, 3) with scale 0 or 1 and float32 (1, C).
+        """
+        self.runtime = runtime or _preferred()
+        content = model if isinstance(model, bytes) else _read_model(model)
+        self._interpreter = _interpreter(self.runtime, content, threads, kernels)
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ModelError(f"the model has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each.")
+        self._check_input(inputs[0])
+        self._check_output(outputs[0])
+        self._input, self._output = int(inputs[0]["index"]), int(outputs[0]["index"])
+        self.output_step = _output_step(self._interpreter, self._output)
+
+    def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Run the model on one photo.
+
+        Args:
+            pixels: uint8 RGB, shape (H, W, 3), 0 to 255.
+
+        Returns:
+            float32, shape (C,).
+
+        Raises:
+            ModelError: another shape or type, or the runtime fails.
+        """
+        if pixels.shape != (self.height, self.width, 3) or pixels.dtype != np.uint8:
+            raise ModelError(
+                f"the model expects uint8 pixels of shape {(self.height, self.width, 3)}, "
+                f"found {pixels.dtype} of {pixels.shape}."
+            )
+        try:
+            self._interpreter.set_tensor(self._input, pixels[np.newaxis])
+            self._interpreter.invoke()
+            output = self._interpreter.get_tensor(self._output)[0]
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{self.runtime} failed to run the model: {error}") from error
+        logits = cast("npt.NDArray[np.float32]", np.array(output, dtype=np.float32))
+        if not np.isfinite(logits).all():
+            raise ModelError("the model answered with numbers that are not finite.", code="not finite")
+        return logits
+
+    def _check_input(self, detail: dict[str, Any]) -> None:
+        shape = tuple(int(side) for side in detail["shape"])
+        if detail["dtype"] != np.uint8 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
+            raise ModelError(f"the model's input is {np.dtype(detail['dtype'])} {shape}, expected uint8 (1, H, W, 3).")
+        scale, zero_point = detail["quantization"]
+        if (float(scale), int(zero_point)) not in ((0.0, 0), (1.0, 0)):
+            raise ModelError(
+                f"the model's uint8 input has scale {scale:.4g} and zero point {zero_point}, expected raw pixels "
+                "(scale 0 or 1, zero point 0). It would see wrong colours. Export it again."
+            )
+        self.height, self.width = shape[1], shape[2]
+
+    def _check_output(self, detail: dict[str, Any]) -> None:
+        shape = tuple(int(side) for side in detail["shape"])
+        if detail["dtype"] != np.float32 or len(shape) != 2 or shape[0] != 1 or shape[1] < 2:
+            raise ModelError(
+                f"the model's output is {np.dtype(detail['dtype'])} {shape}, expected float32 logits (1, C), C >= 2."
+            )
+        self.classes = shape[1]
+
+
+def _preferred() -> str:
+    names = [runtime.name for runtime in installed()]
+    if not names:
+        raise ModelError(
+            "no TFLite runtime is installed. Install ai-edge-litert, or tflite-runtime on Python 3.11.",
+            code="no runtime",
+        )
+    return names[0]
+
+
+def _read_model(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_MODEL_BYTES:
+            raise ModelError(f"{path} has {size} bytes, at most {MAX_MODEL_BYTES} are loaded.")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _interpreter(name: str, content: bytes, threads: int, kernels: str) -> Any:
+    if name not in _RUNTIMES:
+        raise ModelError(f"runtime {name!r} is not known, expected one of {', '.join(NAMES)}.", code="no runtime")
+    if kernels not in KERNELS:
+        raise ModelError(f"kernels {kernels!r} are not known, expected one of {', '.join(KERNELS)}.")
+    try:
+        module = importlib.import_module(_RUNTIMES[name][1])
+    except ImportError as error:
+        raise ModelError(f"runtime {name} is not installed: {error}.", code="no runtime") from error
+    options: dict[str, Any] = {"model_content": content, "num_threads": threads}
+    if kernels == "reference":
+        options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_REF
+    try:
+        interpreter = module.Interpreter(**options)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError, AttributeError, ImportError) as error:  # numpy 2 under tflite_runtime: the last
+        raise ModelError(f"{name} cannot load the model: {error}") from error
+    return interpreter
+
+
+def _output_step(interpreter: Any, output: int) -> float:
+    """The scale of the int8 tensor that a final DEQUANTIZE reads, found among the tensors by its name and shape."""
+    details = interpreter.get_tensor_details()
+    shape = next(tuple(d["shape"]) for d in details if d["index"] == output)
+    scales = [
+        float(d["quantization"][0])
+        for d in details
+        if d["dtype"] == np.int8 and tuple(d["shape"]) == shape and d["quantization"][0] > 0
+    ]
+    return scales[-1] if scales else 0.0

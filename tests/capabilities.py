@@ -1,0 +1,137 @@
+"""What this machine can do beyond Python: found out by trying it, once, and only when a test asks.
+
+A test says what it needs with ``@pytest.mark.needs("browser")`` or, inside, ``require("browser")``. Where the
+capability is missing, the test is skipped with the reason, but fails if ``FIELDMARK_REQUIRE`` names it (separated by
+spaces): what CI installed must not go missing in silence.
+
+Imports that are slow or can crash are tried in a child process; ``tflite_runtime`` must never be imported into a
+process that has TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.errors import FieldmarkError
+from edge.model import run, runtime
+from tests import colour_model
+
+REQUIRE_VARIABLE = "FIELDMARK_REQUIRE"
+DATA_VARIABLE = "FIELDMARK_TEST_DATA"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def require(name: str) -> None:
+    """Skip the running test where a capability is missing, or fail it where ``FIELDMARK_REQUIRE`` names it."""
+    reason = missing(name)
+    if reason is None:
+        return
+    if name in required():
+        pytest.fail(f"{name}: {reason} ({REQUIRE_VARIABLE} asks for it)", pytrace=False)
+    pytest.skip(f"{name}: {reason}")
+
+
+def required() -> frozenset[str]:
+    """What ``FIELDMARK_REQUIRE`` names."""
+    names = frozenset(os.environ.get(REQUIRE_VARIABLE, "").split())
+    if unknown := names - PROBES.keys():
+        raise ValueError(f"{REQUIRE_VARIABLE} names {sorted(unknown)}, expected some of {sorted(PROBES)}.")
+    return names
+
+
+@cache
+def missing(name: str) -> str | None:
+    """Why a capability is missing, or None where it is there."""
+    return PROBES[name]()
+
+
+def browser() -> str | None:
+    """The headless browser's command, if there is one."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def browser_command(*arguments: str, profile: Path) -> list[str]:
+    """The command that runs the browser headless, talking to nobody of its own accord."""
+    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    quiet += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+    if os.geteuid() == 0:
+        quiet.append("--no-sandbox")  # Chromium refuses root otherwise
+    return [str(browser()), "--headless", *quiet, f"--user-data-dir={profile}", *arguments]
+
+
+def real_photos() -> Path:
+    """The folder of real photos, which is never part of the project. Call ``require("real_photos")`` first."""
+    return Path(os.environ.get(DATA_VARIABLE) or ROOT.parent / "shared" / "data")
+
+
+def _tensorflow() -> str | None:
+    return _fails([sys.executable, "-P", "-c", "import tensorflow, keras"], timeout_s=300)
+
+
+def _both_runtimes() -> str | None:
+    """With numpy 2, ``tflite_runtime`` imports well and fails when it is used: so each runs one photo."""
+    with tempfile.TemporaryDirectory(prefix="fieldmark-runtimes-") as folder:
+        model, pixels = Path(folder) / "model.tflite", Path(folder) / "pixels.npy"
+        model.write_bytes(colour_model.build(4, 4))
+        np.save(pixels, np.zeros((1, 4, 4, 3), np.uint8))
+        for name in runtime.NAMES:
+            try:
+                run.in_child(model, pixels, runtime=name, timeout_s=120)
+            except FieldmarkError as error:
+                return f"{name} does not run: {error}"
+    return None
+
+
+def _minisign() -> str | None:
+    return None if shutil.which("minisign") else "the minisign program is not installed"
+
+
+def _strace() -> str | None:
+    if shutil.which("strace") is None:
+        return "the strace program is not installed"
+    return _fails(["strace", "-o", os.devnull, "true"], timeout_s=20)
+
+
+def _browser() -> str | None:
+    if browser() is None:
+        return "no Chromium is installed"
+    with tempfile.TemporaryDirectory(prefix="fieldmark-browser-") as profile:
+        command = browser_command("--dump-dom", "data:text/html,<p>up", profile=Path(profile))
+        return _fails(command, timeout_s=120, says="<p>up</p>")
+
+
+def _real_photos() -> str | None:
+    folder = real_photos() / "trailcam"
+    return None if folder.is_dir() else f"there is no {folder}; {DATA_VARIABLE} names another place"
+
+
+PROBES: dict[str, Callable[[], str | None]] = {
+    "tensorflow": _tensorflow,
+    "both_runtimes": _both_runtimes,
+    "minisign": _minisign,
+    "strace": _strace,
+    "browser": _browser,
+    "real_photos": _real_photos,
+}
+
+
+def _fails(command: list[str], *, timeout_s: float, says: str = "") -> str | None:
+    """Run a command; None if it ended well and printed ``says``, else its last line or what became of it."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if done.returncode == 0 and says in done.stdout:
+        return None
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"it ended with status {done.returncode}"
