@@ -144,7 +144,7 @@ def _bundle_facts(path: Path, opened: Opened, trust: Path | None) -> dict[str, A
 def _card(path: Path, opened: Opened, trust: Path | None) -> list[str]:
     manifest, provenance = opened.manifest, opened.manifest.provenance
     kind = "development key" if opened.root.development else "key"
-    by = f"trusted by {trust}" if trust else "by the root that it carries: whole, but this does not prove who made it"
+    by = f"trusted by {trust}" if trust else "trusted by its own root (proves that it is whole, not who made it)"
     lines = [
         f"{manifest.name} {manifest.sequence} (version {manifest.version}), made {manifest.created}",
         f"signature   holds, {kind} {opened.key_id}, {by}",

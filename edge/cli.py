@@ -36,17 +36,19 @@ app.add_typer(log_app)
 Root = Annotated[
     Path,
     typer.Option(
-        "--root", metavar="DIR", envvar="FIELDMARK_ROOT", help="The device's root: a mounted card or a folder stands for one."
+        "--root",
+        metavar="DIR",
+        envvar="FIELDMARK_ROOT",
+        help="The device's root: a mounted card or a folder stands for one.",
     ),
 ]
-Db = Annotated[
-    Path | None, typer.Option("--db", metavar="FILE", help="The log, where it is not the device's own.")
-]
+Db = Annotated[Path | None, typer.Option("--db", metavar="FILE", help="The log, where it is not the device's own.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")]
 Station = Annotated[str | None, typer.Option("--station", metavar="NAME", help="The place where the camera stands.")]
 UtcOffset = Annotated[
-    str | None, typer.Option("--utc-offset", metavar="+HH:MM", help="Of the camera's clock, where EXIF does not say it.")
+    str | None,
+    typer.Option("--utc-offset", metavar="+HH:MM", help="Of the camera's clock, where EXIF does not say it."),
 ]
 HERE = Path("/")
 _BLOCK = 500
@@ -252,7 +254,9 @@ def log_show(
 def log_correct(
     context: typer.Context,
     file_id: Annotated[int, typer.Argument(metavar="ID", help="The row, as `fieldmark log` numbers it.")],
-    label: Annotated[str, typer.Argument(metavar="LABEL", help="What is in the photo; also empty, person, unknown, setup.")],
+    label: Annotated[
+        str, typer.Argument(metavar="LABEL", help="What is in the photo; also empty, person, unknown, setup.")
+    ],
     who: Annotated[str | None, typer.Option("--who", metavar="NAME", help="Who says so; else the user's name.")] = None,
     count: Annotated[int, typer.Option("--count", metavar="N", min=1, help="How many.")] = 1,
     comment: Annotated[str | None, typer.Option("--comment", metavar="TEXT", help="Anything else.")] = None,
@@ -344,9 +348,7 @@ def _print_log(root: Path, path: Path, wanted: Filter, as_json: bool, as_csv: bo
         typer.echo(line)
 
 
-def _print_objects(
-    objects: Iterable[dict[str, Any]], columns: tuple[str, ...], as_json: bool, as_csv: bool
-) -> None:
+def _print_objects(objects: Iterable[dict[str, Any]], columns: tuple[str, ...], as_json: bool, as_csv: bool) -> None:
     from edge.log import table
 
     if as_json and as_csv:

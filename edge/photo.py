@@ -33,6 +33,10 @@ FORMATS = tuple(
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".mts", ".mkv", ".wmv", ".3gp", ".asf"})
 """Camera traps write these beside photos. They end as a row that says so, not as silence."""
+OTHER_IMAGE_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".bmp", ".gif", ".dng", ".cr2", ".cr3", ".nef", ".arw"})
+"""Pictures that Fieldmark does not decode. They, too, end as a row that says so."""
+
+_CANDIDATES = PHOTO_SUFFIXES | VIDEO_SUFFIXES | OTHER_IMAGE_SUFFIXES
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 80_000_000
@@ -76,9 +80,8 @@ class Taken:
 
 
 def is_candidate(path: Path) -> bool:
-    """Whether a file of this name gets a row: photo and video endings, but no hidden or temporary names."""
-    name = path.name
-    return not name.startswith((".", "~")) and path.suffix.lower() in PHOTO_SUFFIXES | VIDEO_SUFFIXES
+    """Whether a file of this name gets a row: photo, picture and video endings, but no hidden or temporary names."""
+    return not path.name.startswith((".", "~")) and path.suffix.lower() in _CANDIDATES
 
 
 def read(path: Path) -> Photo:
@@ -89,7 +92,9 @@ def read(path: Path) -> Photo:
             or ``unreadable``.
     """
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        raise PhotoError(f"{path.name} is a video; Fieldmark reads photos. Extract frames to classify it.", code="video")
+        raise PhotoError(
+            f"{path.name} is a video; Fieldmark reads photos. Extract frames to classify it.", code="video"
+        )
     try:
         # O_NONBLOCK: a named pipe put in the folder must not hang the agent.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -39,7 +39,7 @@ def view(pixels: Pixels, random: np.random.Generator) -> Pixels:
     values = np.asarray(image, np.float32)
     middle = values.mean()
     values = (values - middle) * random.uniform(1 - CONTRAST, 1 + CONTRAST) + middle
-    return np.clip(values * random.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(values * random.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS), 0, 255), np.uint8)
 
 
 def _window(height: int, width: int, random: np.random.Generator) -> tuple[float, ...]:

@@ -112,9 +112,7 @@ def _conv(x: Any, width: int, kernel: int, stride: int, name: str) -> Any:
 def _inverted_residual(x: Any, block: _Block, name: str) -> Any:
     width_in = x.shape[-1]
     y = x if block.expansion == 1 else _conv(x, width_in * block.expansion, 1, 1, f"{name}_expand")
-    y = layers.DepthwiseConv2D(
-        block.kernel, block.stride, padding="same", use_bias=False, name=f"{name}_depthwise"
-    )(y)
+    y = layers.DepthwiseConv2D(block.kernel, block.stride, padding="same", use_bias=False, name=f"{name}_depthwise")(y)
     y = layers.ReLU(6.0, name=f"{name}_depthwise_relu")(_batch_norm(y, f"{name}_depthwise_bn"))
     y = layers.Conv2D(block.width, 1, padding="same", use_bias=False, name=f"{name}_project")(y)
     y = _batch_norm(y, f"{name}_project_bn")

@@ -203,7 +203,7 @@ class _Batches(keras.utils.PyDataset):
 
     def targets(self, rows: Indices) -> Floats:
         """One-hot, float32 (n, C)."""
-        return np.eye(self._classes, dtype=np.float32)[self._labels[rows]]
+        return np.asarray(np.eye(self._classes, dtype=np.float32)[self._labels[rows]])
 
     def on_epoch_end(self) -> None:
         self._order = self._random.permutation(self._train)

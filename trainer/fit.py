@@ -134,7 +134,7 @@ def cross_validate(photos: Photos, settings: Settings, tuner: Tuner | None, step
     Returns:
         ``n``; the shares right of ``kept``, ``probe`` and ``fine-tuned`` models; and ``folds``, a list of the same.
     """
-    folds = []
+    folds: list[dict[str, Any]] = []
     for i in range(FOLDS):
         steps.say(f"  fold {i + 1} of {FOLDS}")
         parts = _parts(photos.folds, i, (i + 1) % FOLDS)
@@ -178,9 +178,7 @@ def _probe(photos: Photos, parts: Parts, settings: Settings, steps: Steps) -> Fi
     )
 
 
-def _fine_tune(
-    photos: Photos, parts: Parts, settings: Settings, tuner: Tuner, fitted: Fitted, steps: Steps
-) -> Fitted:
+def _fine_tune(photos: Photos, parts: Parts, settings: Settings, tuner: Tuner, fitted: Fitted, steps: Steps) -> Fitted:
     from trainer.fine_tune import head_of
 
     with steps.step("fine-tuning the last blocks", settings.epochs) as count:
@@ -190,9 +188,7 @@ def _fine_tune(
         )  # fmt: skip
         logits = tuner.tail.logits(model, tuner.inputs, np.arange(len(photos.labels)))
     share = accuracy(logits, photos.labels, parts.validation)
-    fitted = replace(
-        fitted, history=history, tuned_logits=logits, validation={**fitted.validation, FINE_TUNED: share}
-    )
+    fitted = replace(fitted, history=history, tuned_logits=logits, validation={**fitted.validation, FINE_TUNED: share})
     if share <= fitted.validation[PROBE]:
         return fitted
     return replace(

@@ -87,7 +87,9 @@ def prepare(data: Path, settings: Settings, network: Callable[[], keras.Model], 
         steps.say(f"  {len(unreadable)} of {len(samples)} files cannot be used; unreadable.csv in the run says why.")
     names = tuple(sorted({photo.sample.label for photo in decoded}))
     if len(names) < 2:
-        raise DataError(f"{data}: of {len(samples)} files {len(decoded)} can be read, of {len(names)} labels; 2 needed.")
+        raise DataError(
+            f"{data}: of {len(samples)} files {len(decoded)} can be read, of {len(names)} labels; 2 needed."
+        )
     labels = np.array([names.index(photo.sample.label) for photo in decoded], dtype=np.intp)
     sha256s = [photo.sha256 for photo in decoded]
     with steps.step("features of the frozen network", len(decoded)) as count:

@@ -110,6 +110,8 @@ def spec_key(spec: InputSpec) -> str:
 
 
 def _decode_one(sample: Sample, spec: InputSpec, cache: ArrayCache) -> Decoded:
+    if not photos.is_candidate(sample.path):
+        raise PhotoError(f"{sample.path.name} is not a photo by its name's ending.", code="not a photo")
     photo = photos.read(sample.path)
     image = photos.open_image(photo.data)
     taken = photos.taken(sample.path, 0.0, image)

@@ -102,5 +102,3 @@ def out_of_fold(
         rest = np.setdiff1d(np.arange(len(labels)), fold)
         logits[fold] = fit(features[rest], labels[rest], classes, strength).logits(features[fold])
     return logits
-
-

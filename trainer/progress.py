@@ -37,9 +37,14 @@ class Steps:
             A function to call with the number done since the last call, from any thread.
         """
         start = time.perf_counter()
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        options = {"console": self._console, "transient": True, "disable": not self._console.is_terminal}
-        with Progress(*columns, TimeRemainingColumn(), **options) as bar:
+        bar = Progress(
+            *(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        with bar:
             task = bar.add_task(name, total=total)
             yield lambda count: bar.advance(task, count)
         spent_s = time.perf_counter() - start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,13 @@ from trainer.pixels import PixelStack
 if TYPE_CHECKING:
     import keras
 
-CALIBRATION_PHOTOS = 200
+CALIBRATION_PHOTOS = 100
+"""More changed nothing: ``benchmarks/calibration.py`` prints agreement and time for 25 to 200."""
 
 
-def calibration(labels: npt.NDArray[np.intp], candidates: Indices, seed: int) -> Indices:
+def calibration(
+    labels: npt.NDArray[np.intp], candidates: Indices, seed: int, most: int = CALIBRATION_PHOTOS
+) -> Indices:
     """Choose calibration photos, the same number of each class as far as there are enough.
 
     A directory walk would take one class only, and the ranges of the others would be clipped.
@@ -27,16 +30,17 @@ def calibration(labels: npt.NDArray[np.intp], candidates: Indices, seed: int) ->
         labels: class numbers of all photos.
         candidates: photos that may be used: those trained on.
         seed: decides within a class.
+        most: how many at most.
 
     Returns:
-        At most 200 indices, one class after the other in turn.
+        At most ``most`` indices, one class after the other in turn.
     """
     random = np.random.default_rng(seed)
     queues = [random.permutation(candidates[labels[candidates] == label]).tolist() for label in np.unique(labels)]
     chosen: list[int] = []
-    while any(queues) and len(chosen) < CALIBRATION_PHOTOS:
+    while any(queues) and len(chosen) < most:
         chosen += [queue.pop() for queue in queues if queue]
-    return np.array(chosen[:CALIBRATION_PHOTOS], dtype=np.intp)
+    return np.array(chosen[:most], dtype=np.intp)
 
 
 def representative(pixels: PixelStack, indices: Indices) -> Iterator[npt.NDArray[np.uint8]]:
@@ -78,12 +82,26 @@ def int8(model: keras.Model, inputs: Iterator[npt.NDArray[np.uint8]]) -> bytes:
         raise ModelError(f"the model cannot be quantized: {str(error).strip().splitlines()[-1]}") from error
 
 
+def memory_mib(content: bytes) -> int:
+    """What a process needs that runs the model, reckoned from the file so that the same model gives the same number.
+
+    Python, numpy, Pillow and a runtime (64 MiB), the file twice (XNNPACK packs the weights again), and the tensors
+    between the layers as if two of the largest lived at once.
+    """
+    model = _parse(content)
+    sizes = [
+        int(np.prod(tensor.shape)) for tensor in model.subgraphs[0].tensors if model.buffers[tensor.buffer].data is None
+    ]
+    largest = max(sizes, default=0)
+    return 64 + -(-(2 * len(content) + 2 * largest) // 2**20)
+
+
 def op_versions(content: bytes) -> dict[str, int]:
     """Operators of a ``.tflite`` with the highest version of each, read from the file."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    model = _parse(content)
     versions: dict[str, int] = {}
     for code in model.operatorCodes:
         name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
@@ -91,3 +109,7 @@ def op_versions(content: bytes) -> dict[str, int]:
     return dict(sorted(versions.items()))
 
 
+def _parse(content: bytes) -> Any:
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))

@@ -123,7 +123,9 @@ def read(folder: Path) -> Run:
             photos = tuple(_photo_line(row) for row in csv.DictReader(file))
         return Run(folder, Facts(**content), photos)
     except FileNotFoundError as error:
-        raise DataError(f"{folder} is no run: {error.filename} is missing. Give the folder that train wrote.") from error
+        raise DataError(
+            f"{folder} is no run: {error.filename} is missing. Give the folder that train wrote."
+        ) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{folder} is a damaged run: {error}. Train it again.") from error
 

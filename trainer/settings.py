@@ -8,6 +8,7 @@ from edge.errors import ConfigError
 from edge.model.preprocess import InputSpec
 from trainer.backbones import DEFAULT, backbone
 
+
 @dataclass(frozen=True)
 class Settings:
     """What training was asked to do.

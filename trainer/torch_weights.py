@@ -29,7 +29,7 @@ PROTOCOL = 1001
 MAX_FILE_BYTES = 1 << 30
 MAX_TENSORS = 100_000
 
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
     "DoubleStorage": np.dtype("<f8"),
     "HalfStorage": np.dtype("<f2"),

@@ -50,7 +50,8 @@ class FileEvents:
             try:
                 self._observer.schedule(handler, str(folder), recursive=True, event_filter=_FILES + _FOLDERS)
             except OSError as error:
-                troubles.append(f"{folder}: no file events here ({error.strerror or error}); it is searched at intervals.")
+                reason = error.strerror or str(error)
+                troubles.append(f"{folder}: no file events here ({reason}); it is searched at intervals.")
         return troubles
 
     def close(self) -> None:

@@ -70,7 +70,7 @@ def choose_sources(
         if not sources:
             raise ConfigError("there is no folder to watch. Name one, or add [[source]] to etc/fieldmark/config.toml.")
         if len(sources) > 1 and (station or utc_offset):
-            raise ConfigError("the settings name several sources. Say their station and offset there, or name a folder.")
+            raise ConfigError("the settings name several sources. Say station and offset there, or name a folder.")
     elif not folder.is_dir():
         raise ConfigError(f"{folder} is no folder. Name the folder in which the photos appear.")
     else:
@@ -97,7 +97,9 @@ def load_model(slot: slots.Slot, threads: int) -> Model:
     return Model(classifier, bundle_facts(slot.manifest, slot.digest), slot.development)
 
 
-def run(plan: Plan, *, started: Callable[[Slot, Model], None], done: Callable[[Done], None], say: Callable[[str], None]) -> Result:
+def run(
+    plan: Plan, *, started: Callable[[Slot, Model], None], done: Callable[[Done], None], say: Callable[[str], None]
+) -> Result:
     """Watch until SIGTERM or SIGINT, or with ``once`` until the backlog is empty. The photo in hand is finished.
 
     Args:

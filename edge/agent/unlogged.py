@@ -66,7 +66,7 @@ def classify(
             yield Answered(name, photo.sha256, taken, decision, duplicate_of=same)
         except FieldmarkError as error:
             taken = _taken(path, None, utc_offset)
-            yield Answered(name, photo and photo.sha256, taken, None, failure=pathtext.to_text(str(error)))
+            yield Answered(name, photo.sha256 if photo else None, taken, None, failure=pathtext.to_text(str(error)))
 
 
 def _taken(path: Path, image: Image.Image | None, utc_offset: str | None) -> str | None:

@@ -145,14 +145,12 @@ class Watch:
             patience_s: so long files that are not ready yet are waited for, after all others. What is left then is
                 :attr:`not_ready`, for the next time.
         """
-        found = 1
-        while found and not stop.is_set():
-            found = 0
+        more = True
+        while more and not stop.is_set():
+            more = False
             for candidate in self._search_and_wait(stop, patience_s):
-                found += 1
+                more = self._full  # some were left out, and there was progress, so another search finds others
                 yield candidate
-            if not self._full:
-                return
 
     def _search_and_wait(self, stop: Stop, patience_s: float) -> Iterator[Candidate]:
         yield from self._search(stop)

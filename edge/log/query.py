@@ -225,7 +225,7 @@ def to_review(connection: sqlite3.Connection, state: str, *, skip: int = 0, most
 
 def count_states(connection: sqlite3.Connection) -> dict[str, int]:
     """How many photos are in each of :data:`STATES`."""
-    sums = ", ".join(f"coalesce(sum({condition}), 0) AS {state}" for state, condition in STATES.items())
+    sums = ", ".join(f"coalesce(sum({condition}), 0)" for condition in STATES.values())
     with reading():
         found = connection.execute(f"SELECT {sums} FROM ({_ROWS}) WHERE first_id IS NULL", _DEFAULTS).fetchone()
     return dict(zip(STATES, found, strict=True))
@@ -378,7 +378,9 @@ def _time(text: str, comparison: str, name: str, values: dict[str, Any]) -> str:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ConfigError(f"--{name} is {text!r}, expected a date or time such as 2024-05-01 or 2024-05-01T06:00.") from error
+        raise ConfigError(
+            f"--{name} is {text!r}, expected a date or time such as 2024-05-01 or 2024-05-01T06:00."
+        ) from error
     if name == "until" and len(text) <= len("2024-05-01"):
         moment += timedelta(days=1)
     values[name] = moment.isoformat()

@@ -404,7 +404,9 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise LogError(f"{path}: there is no detection log. Run `fieldmark watch` first, or name one by --db.")
     try:
-        connection = sqlite3.connect(f"file:{quote(os.fsencode(path.absolute()))}?mode=ro", uri=True, isolation_level=None)
+        connection = sqlite3.connect(
+            f"file:{quote(os.fsencode(path.absolute()))}?mode=ro", uri=True, isolation_level=None
+        )
         connection.execute("PRAGMA query_only = ON")
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         version = _check_kind(connection, path)
@@ -507,7 +509,8 @@ def _ours(path: Path) -> Iterator[None]:
     except sqlite3.IntegrityError as error:
         raise LogError(f"{path}: the log does not take this: {error}.", code="refused") from error
     except sqlite3.Error as error:
-        raise LogError(f"{path}: {error}. {_CURES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, '')}".rstrip()) from error
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension
+        raise LogError(f"{path}: {error}. {_CURES.get(code, '')}".rstrip()) from error
 
 
 _CURES = {
@@ -516,5 +519,5 @@ _CURES = {
     sqlite3.SQLITE_READONLY: "The log may not be written by this user.",
     sqlite3.SQLITE_CANTOPEN: "Check that the folder exists and may be written by this user.",
     sqlite3.SQLITE_NOTADB: "This is no detection log; name another by --db.",
-    sqlite3.SQLITE_CORRUPT: "The log is damaged; set the file and its -wal aside, and a new one is filled from the photos.",
+    sqlite3.SQLITE_CORRUPT: "The log is damaged. Set it and its -wal file aside; a new one is filled from the photos.",
 }

@@ -157,7 +157,9 @@ class Summary:
     def lines(self) -> list[str]:
         """The counts as text, the most frequent label first."""
         ranked = sorted(self.photos, key=lambda label: (-self.photos[label], label))
-        cells = [(label, _count(self.photos[label], "photo"), _count(len(self.events[label]), "event")) for label in ranked]
+        cells = [
+            (label, _count(self.photos[label], "photo"), _count(len(self.events[label]), "event")) for label in ranked
+        ]
         end = [_count(self.files, "file")]
         if self.copies:
             end.append(f"{self.copies} of them copies")
@@ -184,7 +186,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest cell, two spaces between them. What could control a terminal is shown, not obeyed."""
+    """Columns as wide as their widest cell, two spaces between them. What could control a terminal is only shown."""
     shown = [[printable(cell) for cell in row] for row in rows]
     if not shown:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 from edge import photo as photos
 from edge.errors import ModelError
 from edge.model import decide, preprocess, runtime
-from edge.model.bundle import Manifest
+from edge.model.bundle import Manifest, RuntimePass
 
 
 @dataclass(frozen=True)
@@ -71,25 +72,34 @@ class Classifier:
         """Classify pixels, uint8 (height, width, 3)."""
         logits = self._model.logits(pixels)
         manifest = self.manifest
-        decision = decide.decide(
-            logits, self.labels, temperature=manifest.temperature, thresholds=manifest.thresholds
-        )
+        decision = decide.decide(logits, self.labels, temperature=manifest.temperature, thresholds=manifest.thresholds)
         return Answer(decision, logits)
 
 
 def usable_runtime(manifest: Manifest) -> str:
-    """The first installed runtime among those that passed the gate.
+    """The first installed runtime among those that passed the gate, in a version that the gate's verdict holds for.
 
     Raises:
         ModelError: there is none.
     """
-    passed = {entry.name for entry in manifest.runtimes}
     here = runtime.installed()
     for candidate in here:
-        if candidate.name in passed:
+        if any(_covers(entry, candidate) for entry in manifest.runtimes):
             return candidate.name
+    passed = [f"{entry.name} {entry.version_min} to below {entry.version_below}" for entry in manifest.runtimes]
     raise ModelError(
-        f"bundle {manifest.name} passed the gate on {', '.join(sorted(passed)) or 'no runtime'}; "
-        f"installed here: {', '.join(r.name for r in here) or 'none'}. Install one that passed.",
+        f"bundle {manifest.name} passed the gate on {', '.join(passed) or 'no runtime'}; "
+        f"installed here: {', '.join(f'{r.name} {r.version}' for r in here) or 'none'}. Install one that passed.",
         code="no runtime",
     )
+
+
+def _covers(entry: RuntimePass, candidate: runtime.Installed) -> bool:
+    low, high = _release(entry.version_min), _release(entry.version_below)
+    return candidate.name == entry.name and low <= _release(candidate.version) < high
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The numbers at the start of a version: ``2.14.0rc1`` to (2, 14, 0)."""
+    numbers = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(number) for number in numbers.group().split(".")) if numbers else ()

@@ -98,9 +98,9 @@ def to_pixels(image: Image.Image, spec: InputSpec) -> Pixels:
     stored_size = (inner_height, inner_width) if sideways else (inner_width, inner_height)
     box = _stored_box(kept, width, height, orientation)
     # The whole picture at this size leaves the kept part at least as large as the input.
-    enough = tuple(
-        math.ceil(side * small / (end - start))
-        for side, small, start, end in zip(image.size, stored_size, box[:2], box[2:], strict=True)
+    enough = (
+        math.ceil(image.width * stored_size[0] / (box[2] - box[0])),
+        math.ceil(image.height * stored_size[1] / (box[3] - box[1])),
     )
     before = image.size
     try:

@@ -6,8 +6,11 @@ faster, since it hands them to XNNPACK. TensorFlow is never imported: ``tflite_r
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -160,11 +163,25 @@ def _interpreter(name: str, content: bytes, threads: int, kernels: str) -> Any:
     if kernels == "reference":
         options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_REF
     try:
-        interpreter = module.Interpreter(**options)
-        interpreter.allocate_tensors()
+        with _native_notes_off():
+            interpreter = module.Interpreter(**options)
+            interpreter.allocate_tensors()
     except (RuntimeError, ValueError, AttributeError, ImportError) as error:  # numpy 2 under tflite_runtime: the last
         raise ModelError(f"{name} cannot load the model: {error}") from error
     return interpreter
+
+
+@contextlib.contextmanager
+def _native_notes_off() -> Iterator[None]:
+    """LiteRT says on standard error, past Python, that it made an XNNPACK delegate. What fails is raised anyway."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _output_step(interpreter: Any, output: int) -> float:

@@ -493,7 +493,7 @@ def _read(path: Path, *, private: bool = False) -> bytes:
     except OSError as error:
         raise TrustError(
             f"{path} cannot be read: {error.strerror}. A key folder holds {SECRET_FILE}, {ROOT_FILE} and "
-            f"{ROOT_SIGNATURE_FILE}; set FIELDMARK_KEYS to one, or to a new folder.",
+            f"{ROOT_SIGNATURE_FILE}: set FIELDMARK_KEYS to one, or to a new folder, where the first export makes keys.",
             code="no keys",
         ) from error
 

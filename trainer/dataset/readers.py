@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge.errors import DataError
@@ -42,8 +43,8 @@ def read(data: Path, *, sequence_column: str | None = None) -> list[Sample]:
 def _folders(data: Path) -> list[Sample]:
     samples = []
     for folder in sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and is_candidate(path))
-        if not files:
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        if not any(map(is_candidate, files)):
             raise DataError(f"{folder} holds no photos. Add some, or remove the folder: it would be a label.")
         samples += [Sample(path, path.relative_to(data).as_posix(), folder.name) for path in files]
     return samples
@@ -76,7 +77,7 @@ def _row(folder: Path, row: dict[str, str], station: str | None, sequence: str |
     )
 
 
-def _first(columns: list[str] | tuple[str, ...], known: tuple[str, ...]) -> str | None:
+def _first(columns: Sequence[str], known: tuple[str, ...]) -> str | None:
     return next((column for column in known if column in columns), None)
 
 

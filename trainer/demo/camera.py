@@ -94,7 +94,7 @@ def _dapple(landscape: Landscape, rng: np.random.Generator) -> Field:
     y = np.where(metres < far, metres * 110, far * 110 + landscape.ground_row(far) - rows) + rng.uniform(0, 1000)
     leaves = sample("patches", x, y)
     gap = float(rng.uniform(-0.9, 0.6))
-    return np.asarray(0.66 + 0.6 * smoothstep(leaves, gap, gap + 0.8), dtype=np.float32)
+    return np.asarray(0.7 + 0.5 * smoothstep(leaves, gap, gap + 0.8), dtype=np.float32)
 
 
 def _shade_day(colour: Field, light: Light, metres: npt.ArrayLike, field: Field) -> Field:
@@ -129,7 +129,7 @@ def _infrared(colour: npt.NDArray[np.uint8] | Field) -> Field:
 def _shade_night(grey: Field, metres: npt.ArrayLike, field: Field) -> Field:
     """Light a grey surface (h, w) by the beam: inverse square, then the camera's tone curve."""
     light = grey * (1 / 255) * field / (np.asarray(metres, dtype=np.float32) ** 2 + 1.5)
-    return np.asarray(250 * np.minimum(light, 1.2) ** 0.55, dtype=np.float32)
+    return np.asarray(250 * np.minimum(light, 1.2) ** 0.5, dtype=np.float32)
 
 
 def visible_share(landscape: Landscape, animal: Animal) -> float:

@@ -184,10 +184,10 @@ def _plan(rng: np.random.Generator, label: str, station: int, first_day: datetim
 
 
 def _in_order_of_time(plan: list[_Burst]) -> list[_Burst]:
-    """Number the bursts by time; a camera cannot take two within a minute, so later ones move on."""
+    """Number the bursts by time, with five minutes between them: photos two minutes apart count as one burst."""
     ordered: list[_Burst] = []
     for number, burst in enumerate(sorted(plan, key=lambda b: b.start)):
-        start = max(burst.start, ordered[-1].start + timedelta(minutes=1)) if ordered else burst.start
+        start = max(burst.start, ordered[-1].start + timedelta(minutes=5)) if ordered else burst.start
         ordered.append(replace(burst, number=number, start=start))
     return ordered
 
@@ -267,7 +267,7 @@ def _somewhere(landscape: Landscape, species: Species, rng: np.random.Generator,
         share = min(visible_share(landscape, _later(animal, seconds)) for seconds in steps)
         if share > best_share:
             best, best_share = animal, share
-        if share >= rng.uniform(0.5, 0.9):
+        if share >= rng.uniform(0.6, 0.95):
             break
     assert best is not None  # _TRIES is above 0
     return best

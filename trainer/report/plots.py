@@ -64,7 +64,7 @@ def confusion(path: Path, counts: Sequence[Sequence[int]], labels: Sequence[str]
     for row, column in np.ndindex(*matrix.shape):
         if matrix[row, column]:
             colour = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row, int(matrix[row, column]), ha="center", va="center", color=colour)
+            axes.text(column, row, f"{matrix[row, column]:.0f}", ha="center", va="center", color=colour)
     _save(figure, path)
 
 
@@ -83,4 +83,5 @@ def mistakes(path: Path, worst: Sequence[Mistake]) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure).print_png(str(path))
+    FigureCanvasAgg(figure)
+    figure.savefig(path)

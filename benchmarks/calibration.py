@@ -1,0 +1,48 @@
+"""How many calibration photos int8 needs: agreement with the float model, and time, for 25 to 200 photos.
+
+Run ``python -m benchmarks.calibration RUN`` on a run that ``fieldmark train`` wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from edge.model import run as child
+from edge.model import runtime
+from trainer import export, quantize, run
+from trainer.progress import Steps
+from trainer.quiet import silence
+
+
+def main() -> None:
+    """Print a line per number of photos and runtime."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--counts", type=int, nargs="+", default=[25, 50, 100, 200])
+    options = parser.parse_args()
+    silence()
+    trained = run.read(options.run)
+    data = export.photos_of(trained, Steps(quiet=True))
+    model = export.load_model(trained)
+    with tempfile.TemporaryDirectory() as scratch:
+        stack, file = Path(scratch) / "photos.npy", Path(scratch) / "model.tflite"
+        data.pixels.save(stack, np.arange(len(data.pixels)))
+        float_labels = model.predict(np.load(stack, mmap_mode="r"), batch_size=16, verbose=0).argmax(axis=1)
+        for count in options.counts:
+            chosen = quantize.calibration(data.truth, data.known, seed=0, most=count)
+            start = time.perf_counter()
+            file.write_bytes(quantize.int8(model, quantize.representative(data.pixels, chosen)))
+            spent_s = time.perf_counter() - start
+            for installed in runtime.installed():
+                answers = child.in_child(file, stack, runtime=installed.name)
+                agreement = float((answers.logits.argmax(axis=1) == float_labels).mean())
+                print(f"{len(chosen):4d} photos {spent_s:6.1f} s  {installed.name:16} agreement {agreement:.1%}")
+
+
+if __name__ == "__main__":
+    main()

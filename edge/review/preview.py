@@ -1,0 +1,48 @@
+"""A small upright picture of a photo in the log, made when somebody looks. Reads originals, writes nothing.
+
+What leaves here is decoded and encoded again: no EXIF (and so no position), no original bytes, a bounded size.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from edge import photo as photos
+from edge.errors import PhotoError
+from edge.log import pathtext
+from edge.log.query import Row
+from edge.model.preprocess import InputSpec, to_pixels
+
+_ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+def jpeg(row: Row, side: int, *, quality: int = 82) -> bytes:
+    """The photo of a row as a JPEG, its longer side at most ``side`` pixels.
+
+    Raises:
+        PhotoError: the original is gone, cannot be decoded, or has another content than when it was logged: cameras
+            use names again, and a person must not review another photo than the model saw.
+    """
+    photo = photos.read(Path(pathtext.from_text(row.photo)))
+    if photo.sha256 != row.sha256:
+        raise PhotoError("another photo has this name now.", code="replaced")
+    image = photos.open_image(photo.data)
+    height, width = _upright(image)
+    scale = min(1.0, side / max(height, width))
+    spec = InputSpec(max(1, round(height * scale)), max(1, round(width * scale)))
+    out = io.BytesIO()
+    Image.fromarray(to_pixels(image, spec)).save(out, "JPEG", quality=quality)
+    return out.getvalue()
+
+
+def _upright(image: Image.Image) -> tuple[int, int]:
+    """Height and width after EXIF orientation."""
+    try:
+        sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
+    except Exception:  # broken EXIF costs the orientation, not the photo
+        sideways = False
+    return (image.width, image.height) if sideways else (image.height, image.width)

@@ -1,0 +1,171 @@
+"""The gate: is a quantized model as good on the device's runtime as the float model was?
+
+Each installed runtime answers all photos in a child process, with the device's own code. A model that fails on
+every runtime is never written into a bundle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import ModelError
+from edge.model import run, runtime
+from trainer.dataset.split import Indices
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the gate lets pass; recorded with its verdict.
+
+    Attributes:
+        agreement: least share of photos on which the most likely label is the float model's.
+        lost_photos, lost_share: on the held-out photos, worse minus better may be at most the larger of the two.
+        low_n: with fewer held-out photos the verdict says so.
+    """
+
+    agreement: float = 0.97
+    lost_photos: int = 1
+    lost_share: float = 0.01
+    low_n: int = 200
+
+    def most_lost(self, n: int) -> int:
+        """How many photos more may go wrong than right, of ``n``."""
+        return max(self.lost_photos, int(self.lost_share * n))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One runtime's verdict.
+
+    Attributes:
+        variant: ``int8``.
+        runtime, version, architecture, kernels: where it ran.
+        passed, reason: the verdict in a sentence.
+        n: held-out photos behind the accuracies.
+        accuracy, accuracy_float: share right on those, 0 to 1.
+        n_agreement: photos behind the agreement; all readable ones.
+        agreement: share of them with the float model's label.
+        largest_difference: of two logits.
+        ms: median of one invoke on one thread.
+        rss_mib: peak memory of the child.
+    """
+
+    variant: str
+    runtime: str
+    version: str
+    architecture: str
+    kernels: str
+    passed: bool
+    reason: str
+    n: int
+    accuracy: float
+    accuracy_float: float
+    n_agreement: int
+    agreement: float
+    largest_difference: float
+    ms: float
+    rss_mib: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's rows, and the logits behind those that ran, by runtime: float32 (n, C)."""
+
+    rows: tuple[Row, ...]
+    logits: dict[str, Logits]
+    output_step: float
+
+    @property
+    def passed(self) -> tuple[Row, ...]:
+        """The rows of runtimes that may run the model."""
+        return tuple(row for row in self.rows if row.passed)
+
+
+def judge(
+    model: Path, pixels: Path, reference: Logits, truth: npt.NDArray[np.intp], holdout: Indices, limits: Limits
+) -> Verdict:
+    """Run the model on every installed runtime and compare with the float model.
+
+    Args:
+        model: the ``.tflite``.
+        pixels: all readable photos, an ``.npy`` stack, uint8 (n, h, w, 3).
+        reference: the float model's logits of them, float32 (n, C).
+        truth: n label numbers.
+        holdout: the photos that the model did not learn from.
+        limits: what passes.
+
+    Raises:
+        ModelError: no runtime is installed.
+    """
+    rows, logits, step = [], {}, 0.0
+    for installed in runtime.installed():
+        try:
+            answers = run.in_child(model, pixels, runtime=installed.name)
+        except ModelError as error:
+            rows.append(_crashed(installed, str(error), len(holdout)))
+            continue
+        rows.append(compare(answers, reference, truth, holdout, limits))
+        logits[installed.name], step = answers.logits, answers.output_step
+    if not rows:
+        raise ModelError("no TFLite runtime is installed, so nothing can be proven. Install ai-edge-litert.")
+    return Verdict(tuple(rows), logits, step)
+
+
+def compare(
+    answers: run.Answers, reference: Logits, truth: npt.NDArray[np.intp], holdout: Indices, limits: Limits
+) -> Row:
+    """One runtime's answers against the float model's, as a row with its verdict."""
+    found, wanted = answers.logits.argmax(axis=1), reference.argmax(axis=1)
+    right, right_float = found[holdout] == truth[holdout], wanted[holdout] == truth[holdout]
+    agreement = float((found == wanted).mean())
+    lost = int((right_float & ~right).sum()) - int((right & ~right_float).sum())
+    reason = _fault(answers.logits, agreement, lost, len(holdout), limits)
+    return Row(
+        variant="int8",
+        runtime=answers.runtime,
+        version=answers.version,
+        architecture=answers.architecture,
+        kernels=answers.kernels,
+        passed=reason is None,
+        reason=reason or _success(agreement, lost, len(holdout), limits),
+        n=len(holdout),
+        accuracy=float(right.mean()),
+        accuracy_float=float(right_float.mean()),
+        n_agreement=len(found),
+        agreement=agreement,
+        largest_difference=round(float(np.abs(answers.logits - reference).max()), 4),
+        ms=round(answers.ms, 2),
+        rss_mib=round(answers.rss_mib, 1),
+    )
+
+
+def _fault(logits: Logits, agreement: float, lost: int, n: int, limits: Limits) -> str | None:
+    if len(logits) > 1 and np.ptp(logits, axis=0).max() == 0:
+        return "it gives the same answer for every photo"
+    if lost > limits.most_lost(n):
+        most = limits.most_lost(n)
+        return f"it gets {lost} of {n} held-out photos wrong more than the float model, at most {most} may be"
+    if agreement < limits.agreement:
+        return f"it agrees with the float model on {agreement:.1%} of the photos, at least {limits.agreement:.0%} must"
+    return None
+
+
+def _success(agreement: float, lost: int, n: int, limits: Limits) -> str:
+    change = "no held-out photo lost" if lost <= 0 else f"{lost} held-out photo{'s' if lost > 1 else ''} lost"
+    low = f"; low n: {n} held-out photos" if n < limits.low_n else ""
+    return f"{change}, {agreement:.1%} agree with the float model{low}"
+
+
+def _crashed(installed: runtime.Installed, reason: str, n: int) -> Row:
+    import platform
+
+    return Row(
+        "int8", installed.name, installed.version, platform.machine(), "default", False, reason, n, 0.0, 0.0, 0, 0.0,
+        0.0, 0.0, 0.0,
+    )  # fmt: skip

@@ -1,0 +1,126 @@
+"""Measures a run or a bundle on labelled photos, each as it would be used: a run in Keras, a bundle on a runtime."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import DataError
+from edge.model import bundle, classify
+from edge.model import run as child
+from edge.model.preprocess import InputSpec
+from trainer import pixels, run
+from trainer.cache import cache_dir
+from trainer.dataset import readers
+from trainer.dataset.samples import Unreadable
+from trainer.evaluate import Figures, figures
+from trainer.progress import Steps
+from trainer.train import UNDECIDED
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: its input, labels, and how it decides; ``runtime`` says where it ran."""
+
+    path: Path
+    name: str
+    input: InputSpec
+    labels: tuple[str, ...]
+    temperature: float
+    thresholds: tuple[float, ...]
+    is_bundle: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures on the photos that could be read; the others are listed.
+
+    Attributes:
+        runtime: a TFLite runtime's name, or ``keras``.
+        logits, truth: behind the figures, for comparisons.
+    """
+
+    subject: Subject
+    runtime: str
+    figures: Figures
+    failed: list[Unreadable]
+    logits: Logits
+    truth: npt.NDArray[np.intp]
+
+
+def subject(path: Path) -> Subject:
+    """Read what a run or a bundle says of itself.
+
+    Raises:
+        DataError: it is neither.
+        BundleError, TrustError: the bundle is not whole.
+    """
+    if path.is_dir():
+        facts = run.read(path).facts
+        thresholds = (UNDECIDED,) * len(facts.labels)
+        return Subject(path, facts.name, facts.input, facts.labels, facts.temperature, thresholds, False)
+    if path.suffix != bundle.SUFFIX:
+        raise DataError(f"{path} is neither a run's folder nor a bundle ({bundle.SUFFIX}).")
+    manifest = bundle.open_bundle(path).manifest
+    labels = tuple(label.name for label in manifest.labels)
+    return Subject(path, manifest.name, manifest.input, labels, manifest.temperature, manifest.thresholds, True)
+
+
+def measure(what: Subject, data: Path, runtime: str | None, sequence_column: str | None, steps: Steps) -> Measured:
+    """Answer every photo of a data set and compare with its labels.
+
+    Raises:
+        DataError: the data has a label that the model does not know, or no readable photo.
+        ModelError: the runtime failed.
+    """
+    samples = readers.read(data, sequence_column=sequence_column)
+    strange = sorted({sample.label for sample in samples} - set(what.labels))
+    if strange:
+        raise DataError(
+            f"{data} has the label {strange[0]!r}, which {what.name} does not know ({', '.join(what.labels)}). "
+            "Rename or leave out its folder."
+        )
+    with steps.step("reading photos", len(samples)) as done:
+        decoded, failed, stack = pixels.decode(samples, what.input, cache_dir(), done=lambda: done(1))
+    if not decoded:
+        raise DataError(
+            f"{data}: none of {len(samples)} files can be read, {failed[0].name} for one: {failed[0].reason}"
+        )
+    truth = np.array([what.labels.index(photo.sample.label) for photo in decoded], dtype=np.intp)
+    with steps.step("classifying", len(decoded)), tempfile.TemporaryDirectory(prefix="fieldmark-measure-") as scratch:
+        file = Path(scratch) / "photos.npy"
+        stack.save(file, np.arange(len(stack)))
+        used, logits = _answers(what, file, runtime, Path(scratch))
+    found = figures(logits, truth, what.labels, temperature=what.temperature, thresholds=what.thresholds)
+    return Measured(what, used, found, failed, logits, truth)
+
+
+def _answers(what: Subject, photos: Path, runtime: str | None, scratch: Path) -> tuple[str, Logits]:
+    if not what.is_bundle:
+        if runtime is not None:
+            raise DataError(f"{what.path} is a run, which Keras answers; --runtime is for bundles.")
+        return "keras", _keras(what.path, photos)
+    opened = bundle.open_bundle(what.path)
+    model = scratch / bundle.MODEL
+    model.write_bytes(opened.model)
+    used = runtime or classify.usable_runtime(opened.manifest)
+    return used, child.in_child(model, photos, runtime=used).logits
+
+
+def _keras(folder: Path, photos: Path) -> Logits:
+    from trainer.export import load_model
+
+    model = load_model(run.read(folder))
+    return np.asarray(model.predict(np.load(photos, mmap_mode="r"), batch_size=16, verbose=0), np.float32)
+
+
+def right(measured: Measured) -> Sequence[bool]:
+    """Photo by photo, whether the most likely label is right."""
+    return (measured.logits.argmax(axis=1) == measured.truth).tolist()  # type: ignore[no-any-return]
