@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,11 +20,6 @@ import typer
 from edge.errors import ConfigError, DeviceError, LogError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from edge.agent.loop import Done, Model
-    from edge.agent.run import Result
-    from edge.agent.slots import Slot
     from edge.log.query import Filter, Row
 
 app = typer.Typer(name="edge", no_args_is_help=True, rich_markup_mode=None)
@@ -135,22 +131,26 @@ def watch(
     Photos are only read: never moved, altered or deleted. Each one ends as one row, also if it cannot be read. A file
     that somebody is still writing is left until it is whole. SIGTERM and Ctrl-C finish the photo in hand.
     """
-    from edge.agent import config, run
+    from edge.agent import config, process, run, slots
 
     settings = config.load(root)
-    if settle is not None:
-        settings = replace(settings, agent=replace(settings.agent, settle_s=settle))
-    offset = config.check_utc_offset(utc_offset, "--utc-offset") if utc_offset else None
-    sources = run.choose_sources(settings, folder, station=station, utc_offset=offset)
-    log = _log_path(root, db)
-    plan = run.Plan(root, sources, log, settings, once=once, patience_s=patience)
-    progress = _Progress(once)
-    result = run.run(plan, started=progress.started, done=progress.done, say=progress.say)
-    progress.end()
-    if as_json:
-        _print_json({"log": str(log), **result.outcomes, "already": result.already, "not_ready": result.not_ready})
-    for line in _result_lines(result, log):
-        typer.echo(line, err=True)
+    agent = settings.agent if settle is None else replace(settings.agent, settle_s=settle)
+    sources = run.choose_sources(settings, folder, station=station, utc_offset=_offset(utc_offset))
+    slot = slots.current(root)
+    plan = run.Plan(
+        device=slots.device_id(root),
+        slot=slot.path.absolute(),
+        digest=slot.digest,
+        development=slot.development,
+        sources=sources,
+        log=_log_path(root, db).absolute(),
+        agent=agent,
+        once=once,
+        patience_s=patience,
+    )
+    if _is_the_command():
+        process.become(plan, as_json=as_json)
+    process.carry_out(plan, as_json=as_json)
 
 
 @app.command("classify", epilog="Example: fieldmark classify photos/ --bundle fox-28900000.fmb --csv > photos.csv")
@@ -168,12 +168,12 @@ def classify(
 
     A photo that cannot be read is a line with its reason; the others are classified all the same.
     """
-    from edge.agent import config, unlogged
+    from edge.agent import unlogged
     from edge.log import table
     from edge.model.bundle import open_bundle
     from edge.model.classify import Classifier
 
-    offset = config.check_utc_offset(utc_offset, "--utc-offset") if utc_offset else None
+    offset = _offset(utc_offset)
     opened = open_bundle(bundle)
     classifier = Classifier(opened.model, opened.manifest)
     troubles: dict[Path, str] = {}
@@ -192,7 +192,7 @@ def classify(
             typer.echo(table.answer_line(values))
     for path, reason in troubles.items():
         _say(f"{path} cannot be read: {reason}.")
-    _say(f"{count} photos, {failed} failed.")
+    _say(f"{table.counted(count, 'photo')}, {failed} failed.")
     if strict and (failed or troubles):
         raise typer.Exit(1)
 
@@ -225,7 +225,8 @@ def log(
         return
     from edge.log.query import Filter
 
-    wanted = Filter(species, station, since, until, below, limit, all_models)
+    with _usage():
+        wanted = Filter(species, station, since, until, below, limit, all_models)
     _print_log(root, _log_path(root, db), wanted, as_json, as_csv)
 
 
@@ -301,7 +302,7 @@ def review(
     from edge.log import store
 
     if database and db:
-        raise ConfigError("the log is named twice, as DB and by --db. Leave one out.")
+        raise typer.BadParameter("the log is named twice, as DB and by --db. Leave one out")
     path = _log_path(root, database or db)
     if save_html:
         from edge.review.page import save_page
@@ -312,6 +313,22 @@ def review(
     from edge.review.server import serve
 
     serve(path, port=port, who=who or store.user_name(), ready=_say)
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """An option's value that makes no sense is wrong usage."""
+    try:
+        yield
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _offset(text: str | None) -> str | None:
+    from edge.agent import config
+
+    with _usage():
+        return text and config.check_utc_offset(text, "--utc-offset")
 
 
 def _log_path(root: Path, db: Path | None) -> Path:
@@ -352,7 +369,7 @@ def _print_objects(objects: Iterable[dict[str, Any]], columns: tuple[str, ...], 
     from edge.log import table
 
     if as_json and as_csv:
-        raise ConfigError("--json and --csv exclude each other. Leave one out.")
+        raise typer.BadParameter("--json and --csv exclude each other. Leave one out")
     lines = map(table.json_line, objects) if as_json else table.csv_lines(columns, objects)
     for line in lines:
         typer.echo(line)
@@ -390,55 +407,9 @@ def _status_lines(found: dict[str, Any]) -> list[str]:
     return [_line(line) for line in [*lines, f"disk      {found['free_bytes'] // 2**20} MiB free"]]
 
 
-class _Progress:
-    """Says on stderr how the agent gets on: a line per photo, or with ``--once`` one line that is written over."""
-
-    def __init__(self, once: bool) -> None:
-        self._quiet = once
-        self._over = once and sys.stderr.isatty()
-        self._count = 0
-
-    def started(self, slot: Slot, model: Model) -> None:
-        key = ", signed with a development key" if slot.development else ""
-        _say(f"bundle {model.bundle.name}{key}, on {model.classifier.runtime}.")
-
-    def done(self, done: Done) -> None:
-        self._count += 1
-        failed = done.outcome.value == "failed"
-        if failed or not self._quiet:
-            self.say(f"{done.candidate.text}: {_what(done)}")
-        if self._over:
-            typer.echo(f"\r{self._count} photos", nl=False, err=True)
-
-    def say(self, line: str) -> None:
-        self.end()
-        _say(line)
-
-    def end(self) -> None:
-        if self._over:
-            typer.echo("\r\x1b[K", nl=False, err=True)
-
-
-def _what(done: Done) -> str:
-    if done.label is not None and done.confidence is not None:
-        return f"{done.label} {done.confidence:.2f}"
-    if done.outcome.value == "duplicate":
-        return "a copy of a photo that is in the log"
-    return f"{done.outcome.value}: {done.reason}"
-
-
-def _result_lines(result: Result, log: Path) -> list[str]:
-    counts = result.outcomes
-    rows = counts["classified"] + counts["duplicate"] + counts["failed"]
-    lines = [
-        f"{rows} new files in {log}: {counts['classified']} classified, {counts['duplicate']} copies, "
-        f"{counts['failed']} failed; {result.already} were in it before."
-    ]
-    if result.not_ready:
-        lines.append(f"{result.not_ready} files were still being written and are left for the next time.")
-    if result.stopped:
-        lines.append("Stopped as asked; the next start goes on from here.")
-    return [_line(line) for line in lines]
+def _is_the_command() -> bool:
+    """Whether this process is the ``fieldmark`` command, and not a program or test that calls it."""
+    return Path(sys.argv[0]).stem == "fieldmark"
 
 
 def _print_json(values: dict[str, Any]) -> None:

@@ -47,6 +47,7 @@ _OFFSET_ORIGINAL, _OFFSET = 0x9011, 0x9010
 _SUBSEC_ORIGINAL = 0x9291
 _EXIF_IFD = 0x8769
 _MAKE, _MODEL = 0x010F, 0x0110
+_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -98,26 +99,32 @@ def read(path: Path) -> Photo:
     try:
         # O_NONBLOCK: a named pipe put in the folder must not hang the agent.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            facts = os.fstat(file.fileno())
-            if not stat.S_ISREG(facts.st_mode):
-                raise PhotoError(f"{path.name} is not a regular file.", code="not a file")
-            if facts.st_size == 0:
-                raise PhotoError(f"{path.name} is empty (0 bytes).", code="empty")
-            if facts.st_size > MAX_BYTES:
-                raise PhotoError(
-                    f"{path.name} has {facts.st_size} bytes, at most {MAX_BYTES} are read.", code="too large"
-                )
-            data = file.read(MAX_BYTES + 1)
+        try:
+            _check_file(path, os.fstat(descriptor))
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise PhotoError(f"{path.name} is gone.", code="missing") from error
     except PermissionError as error:
         raise PhotoError(f"{path.name} may not be read by this user.", code="denied") from error
     except OSError as error:
         raise PhotoError(f"{path.name} cannot be read: {error.strerror}.", code="unreadable") from error
+    except ValueError as error:  # NUL, or half a character, in a name that a list gave
+        raise PhotoError(f"{path.name!r} is not a name that a file can have.", code="missing") from error
     if len(data) > MAX_BYTES:
         raise PhotoError(f"{path.name} grew past {MAX_BYTES} bytes while it was read.", code="too large")
     return Photo(data, hashlib.sha256(data).hexdigest())
+
+
+def _check_file(path: Path, facts: os.stat_result) -> None:
+    if not stat.S_ISREG(facts.st_mode):
+        raise PhotoError(f"{path.name} is not a regular file.", code="not a file")
+    if facts.st_size == 0:
+        raise PhotoError(f"{path.name} is empty (0 bytes).", code="empty")
+    if facts.st_size > MAX_BYTES:
+        raise PhotoError(f"{path.name} has {facts.st_size} bytes, at most {MAX_BYTES} are read.", code="too large")
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -150,10 +157,21 @@ def open_image(data: bytes) -> Image.Image:
 def camera(image: Image.Image) -> tuple[str | None, str | None]:
     """Camera make and model as EXIF has them."""
     try:
-        exif = image.getexif()
+        exif = _exif(image)
         return _text(exif.get(_MAKE)), _text(exif.get(_MODEL))
     except Exception:  # broken EXIF costs the facts in it, not the photo
         return None, None
+
+
+def orientation(image: Image.Image) -> int:
+    """How the stored picture must be turned to stand upright, 1 to 8 as EXIF has it. 1, upright already, where EXIF
+    does not say or is broken, and for a TIFF: Pillow turns that one when it decodes it."""
+    if image.format == "TIFF":
+        return 1
+    try:
+        return int(_exif(image).get(_ORIENTATION, 1))
+    except Exception:  # broken EXIF costs the facts in it, not the photo
+        return 1
 
 
 def taken(path: Path, modified_s: float, image: Image.Image | None, utc_offset: str | None = None) -> Taken:
@@ -183,6 +201,12 @@ def taken(path: Path, modified_s: float, image: Image.Image | None, utc_offset: 
     return Taken(local, zone, source, tuple(flags))
 
 
+def _exif(image: Image.Image) -> Image.Exif:
+    """EXIF as far as it is known without decoding. A PNG's own ``getexif`` decodes, and a failure that is swallowed
+    there leaves a picture of rubbish that no later ``load`` complains about."""
+    return Image.Image.getexif(image)
+
+
 def _file_time(modified_s: float, zone: timezone) -> str:
     try:
         moment = datetime.fromtimestamp(modified_s, zone)
@@ -193,7 +217,7 @@ def _file_time(modified_s: float, zone: timezone) -> str:
 
 def _exif_time(image: Image.Image) -> tuple[str | None, str | None]:
     try:
-        exif = image.getexif()
+        exif = _exif(image)
         detail = exif.get_ifd(_EXIF_IFD)
         raw = detail.get(_DATETIME_ORIGINAL) or exif.get(_DATETIME)
         offset = detail.get(_OFFSET_ORIGINAL) or detail.get(_OFFSET)

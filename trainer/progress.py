@@ -23,7 +23,7 @@ class Steps:
 
     def say(self, text: str) -> None:
         """One line for the person."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def step(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:

@@ -1,28 +1,26 @@
-"""One run of the agent: settings, bundle, folders and log put together.
+"""One run of the agent: bundle, folders and log put together.
 
-Owns the order in which they are opened and closed. Never prints; whoever calls is told of each file.
+Owns the order in which they are opened and closed. Never prints; whoever calls is told of each file. Never checks a
+signature: a plan names the bundle by the digest of a manifest that was verified when the plan was made.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edge.agent import slots
-from edge.agent.config import Config, Source
+from edge.agent.config import Agent, Config, Source
 from edge.agent.hints import FileEvents
 from edge.agent.loop import Done, Intake, Model, Outcome, bundle_facts, stopped_by_signals
 from edge.agent.watch import Watch
-from edge.errors import ConfigError
+from edge.errors import ConfigError, DeviceError
 from edge.log import store
+from edge.model import bundle as bundles
 from edge.model.classify import Classifier
-
-if TYPE_CHECKING:
-    from edge.agent.slots import Slot
 
 
 @dataclass(frozen=True)
@@ -30,16 +28,23 @@ class Plan:
     """What a run shall do.
 
     Attributes:
+        device: its id.
+        slot: the folder of the installed bundle.
+        digest: the bundle digest, from a verified signature.
+        development: whether it is signed with a development key.
         sources: the folders, at least one.
         log: the log's file.
         once: end when everything that is there has its row.
         patience_s: with ``once``, how long files are waited for that are still being written.
     """
 
-    root: Path
+    device: str
+    slot: Path
+    digest: str
+    development: bool
     sources: tuple[Source, ...]
     log: Path
-    config: Config
+    agent: Agent
     once: bool = False
     patience_s: float = 10.0
 
@@ -87,48 +92,49 @@ def choose_sources(
     )
 
 
-def load_model(slot: slots.Slot, threads: int) -> Model:
+def load_model(plan: Plan) -> Model:
     """The installed bundle's model, ready to classify.
 
     Raises:
+        DeviceError: with code ``damaged``: the slot no longer holds what was verified.
         ModelError: no runtime that passed the gate is installed, or the model does not load.
     """
-    classifier = Classifier(slot.model_path, slot.manifest, threads=threads)
-    return Model(classifier, bundle_facts(slot.manifest, slot.digest), slot.development)
+    data = _whole(plan.slot / bundles.MANIFEST, plan.digest)
+    manifest = bundles.parse_manifest(data, bundles.MANIFEST)
+    model = _whole(plan.slot / bundles.MODEL, manifest.model.sha256)
+    classifier = Classifier(model, manifest, threads=plan.agent.threads)
+    return Model(classifier, bundle_facts(manifest, plan.digest), plan.development)
 
 
 def run(
-    plan: Plan, *, started: Callable[[Slot, Model], None], done: Callable[[Done], None], say: Callable[[str], None]
+    plan: Plan, *, started: Callable[[Model], None], done: Callable[[Done], None], say: Callable[[str], None]
 ) -> Result:
     """Watch until SIGTERM or SIGINT, or with ``once`` until the backlog is empty. The photo in hand is finished.
 
     Args:
-        started: told of the bundle before the first photo.
+        started: told of the model before the first photo.
         done: told of each file after its row is durable.
         say: told of troubles that end nothing.
 
     Raises:
-        DeviceError: no bundle is installed, or it is damaged.
+        DeviceError: the bundle is damaged.
         ModelError: the model does not load here.
         LogError: the log cannot be opened or written. What was committed stays.
     """
-    slot = slots.current(plan.root)
-    device = slots.device_id(plan.root)
-    model = load_model(slot, plan.config.agent.threads)
-    started(slot, model)
+    model = load_model(plan)
+    started(model)
     with (
         closing(FileEvents()) as hints,
         stopped_by_signals(hints.wake) as stop,
         store.open_for_writing(plan.log) as log,
     ):
-        intake = Intake(log, model, device)
-        agent = plan.config.agent
+        intake = Intake(log, model, plan.device)
         watch = Watch(
             plan.sources,
             known=intake.known,
             hints=hints,
-            settle_s=agent.settle_s,
-            scan_interval_s=agent.scan_interval_s,
+            settle_s=plan.agent.settle_s,
+            scan_interval_s=plan.agent.scan_interval_s,
             say=say,
         )
         if not plan.once:
@@ -139,6 +145,17 @@ def run(
             done(each)
         outcomes = {outcome.value: intake.counts[outcome] for outcome in Outcome}
         return Result(outcomes, watch.already, watch.not_ready, stop.is_set())
+
+
+def _whole(path: Path, sha256: str) -> bytes:
+    """A file of a slot, if its content is the one that was verified."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DeviceError(f"{path}: {error.strerror}. Install the bundle again.", code="damaged") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise DeviceError(f"{path} is not what was installed. Install the bundle again.", code="damaged")
+    return data
 
 
 def _real(path: Path) -> Path:

@@ -35,9 +35,11 @@ def status(root: Path, log: Path) -> dict[str, Any]:
     """What is installed, what the log holds, in the words of ``fieldmark status --json``.
 
     Raises:
-        DeviceError: the installed bundle is damaged.
+        DeviceError: there is no such root, or the installed bundle is damaged.
         LogError: there is a log and it cannot be read.
     """
+    if not root.is_dir():
+        raise DeviceError(f"{root} is no folder. Name a device root.", code="no root")
     return {
         "schema": 1,
         "root": str(root),

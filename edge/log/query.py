@@ -121,6 +121,12 @@ class Filter:
     newest: int | None = None
     all_models: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse a time that is none: :class:`edge.errors.ConfigError`."""
+        for name in ("since", "until"):
+            if text := getattr(self, name):
+                _moment(text, name)
+
 
 EVERYTHING = Filter()
 
@@ -181,7 +187,6 @@ def rows(
         event_gap_s: see :func:`edge.log.events.group`.
 
     Raises:
-        ConfigError: ``since`` or ``until`` is no ISO 8601 time.
         LogError: the log cannot be read.
     """
     where, values = _where(wanted)
@@ -373,14 +378,18 @@ def _where(wanted: Filter) -> tuple[str, dict[str, Any]]:
     return " AND ".join(terms), values
 
 
-def _time(text: str, comparison: str, name: str, values: dict[str, Any]) -> str:
-    """A condition on the time. A day alone, as the end, means that this day is still in."""
+def _moment(text: str, name: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError as error:
         raise ConfigError(
-            f"--{name} is {text!r}, expected a date or time such as 2024-05-01 or 2024-05-01T06:00."
+            f"{name} is {text!r}, expected a date or time such as 2024-05-01 or 2024-05-01T06:00."
         ) from error
+
+
+def _time(text: str, comparison: str, name: str, values: dict[str, Any]) -> str:
+    """A condition on the time. A day alone, as the end, means that this day is still in."""
+    moment = _moment(text, name)
     if name == "until" and len(text) <= len("2024-05-01"):
         moment += timedelta(days=1)
     values[name] = moment.isoformat()

@@ -158,9 +158,9 @@ class Summary:
         """The counts as text, the most frequent label first."""
         ranked = sorted(self.photos, key=lambda label: (-self.photos[label], label))
         cells = [
-            (label, _count(self.photos[label], "photo"), _count(len(self.events[label]), "event")) for label in ranked
+            (label, counted(self.photos[label], "photo"), counted(len(self.events[label]), "event")) for label in ranked
         ]
-        end = [_count(self.files, "file")]
+        end = [counted(self.files, "file")]
         if self.copies:
             end.append(f"{self.copies} of them copies")
         if self.failed:
@@ -222,7 +222,8 @@ def _width(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """``1 photo``, ``2 photos``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from edge import photo as photos
 from edge.errors import ConfigError, PhotoError
 
 Pixels = npt.NDArray[np.uint8]
@@ -37,7 +38,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,9 @@ def to_pixels(image: Image.Image, spec: InputSpec) -> Pixels:
     Raises:
         PhotoError: the photo is truncated or broken, or nothing is left after the cuts.
     """
-    try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # Pillow raises many kinds on broken EXIF; the picture may still be good
-        orientation = 1
+    if image.format == "PNG":
+        _load(image)  # EXIF may stand behind the pixels
+    orientation = photos.orientation(image)
     sideways = orientation in _SIDEWAYS
     width, height = (image.height, image.width) if sideways else image.size
     kept = _kept(width, height, spec)
@@ -103,15 +102,16 @@ def to_pixels(image: Image.Image, spec: InputSpec) -> Pixels:
         math.ceil(image.height * stored_size[1] / (box[3] - box[1])),
     )
     before = image.size
-    try:
-        image.draft("RGB", enough)
-        image.load()
-        rgb = _to_rgb(image)
-    except Exception as error:
-        raise _decode_error(error) from error
+    rgb = _load(image, enough)
 
     shrunk_x, shrunk_y = rgb.width / before[0], rgb.height / before[1]
-    decoded_box = (box[0] * shrunk_x, box[1] * shrunk_y, box[2] * shrunk_x, box[3] * shrunk_y)
+    # Bounded, since rounding puts an edge up to 1e-13 outside and Pillow refuses that.
+    decoded_box = (
+        max(0.0, box[0] * shrunk_x),
+        max(0.0, box[1] * shrunk_y),
+        min(float(rgb.width), box[2] * shrunk_x),
+        min(float(rgb.height), box[3] * shrunk_y),
+    )
     small = rgb.resize(stored_size, _RESAMPLE[spec.resample], box=decoded_box)
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
@@ -120,6 +120,16 @@ def to_pixels(image: Image.Image, spec: InputSpec) -> Pixels:
         canvas.paste(small, ((spec.width - inner_width) // 2, (spec.height - inner_height) // 2))
         small = canvas
     return np.array(small, dtype=np.uint8)  # a copy: (h, w, 3) uint8, writable and contiguous
+
+
+def _load(image: Image.Image, enough: tuple[int, int] | None = None) -> Image.Image:
+    """Decode, a JPEG perhaps smaller but not below ``enough`` (width, height), and convert to RGB."""
+    try:
+        image.draft("RGB", enough)
+        image.load()
+        return _to_rgb(image)
+    except Exception as error:
+        raise _decode_error(error) from error
 
 
 def _kept(width: int, height: int, spec: InputSpec) -> Box:

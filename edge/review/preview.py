@@ -16,7 +16,6 @@ from edge.log import pathtext
 from edge.log.query import Row
 from edge.model.preprocess import InputSpec, to_pixels
 
-_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 
 
@@ -41,8 +40,5 @@ def jpeg(row: Row, side: int, *, quality: int = 82) -> bytes:
 
 def _upright(image: Image.Image) -> tuple[int, int]:
     """Height and width after EXIF orientation."""
-    try:
-        sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
-    except Exception:  # broken EXIF costs the orientation, not the photo
-        sideways = False
+    sideways = photos.orientation(image) in _SIDEWAYS
     return (image.width, image.height) if sideways else (image.height, image.width)

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-
 from trainer.demo.textures import Bytes, Field, patch, smoothstep
 
 Point = tuple[float, float, float]
@@ -173,6 +172,8 @@ _BADGER = Build(
     face=(226, 224, 218),
     stride=0.12,
 )
+
+
 def _deer_marks(build: Build, pose: Pose, head: _Head) -> list[Tube]:
     rump = (-build.length / 2 - 0.02, build.spine[0] - 0.02, 0.0)
     marks = [Tube([rump, (rump[0] - 0.05, rump[1] - 0.12, 0.0)], [0.1, 0.05], (226, 216, 200), front=0.02)]
@@ -195,8 +196,9 @@ def _antler(head: _Head, side: int, size: float) -> list[Tube]:
 def _boar_marks(build: Build, pose: Pose, head: _Head) -> list[Tube]:
     crest = [(-0.35, 0.82, 0.0), (-0.05, 0.9, 0.0), (0.3, 0.94, 0.0), (0.55, 0.84, 0.0)]
     tail = [(-0.6, 0.6, 0.0), (-0.68, 0.45, 0.0), (-0.66, 0.32, 0.0)]
+    bristles = [(x, y * build.height * 0.93, z) for x, y, z in crest]
     marks = [
-        Tube([(x, y * build.height * 0.93, z) for x, y, z in crest], [0.03, 0.05, 0.06, 0.04], (64, 55, 48), (74, 64, 56)),
+        Tube(bristles, [0.03, 0.05, 0.06, 0.04], (64, 55, 48), build.coat),
         Tube(tail, [0.025, 0.015, 0.022], (40, 35, 32)),
         Tube([head.at(head.length * 0.97, 0.0, 0.0), head.at(head.length * 1.03, 0, 0)], [0.055, 0.05], (96, 80, 76)),
     ]
@@ -212,20 +214,21 @@ def _fox_marks(build: Build, pose: Pose, head: _Head) -> list[Tube]:
     tail = [(-0.28, 0.33, 0.0), (-0.4, 0.28 + droop, 0.02), (-0.54, 0.2 + 1.3 * droop, 0.05)]
     tip = [(-0.52, 0.21 + 1.25 * droop, 0.05), (-0.63, 0.15 + 1.4 * droop, 0.07)]
     chest = [(0.27, 0.29, 0.0), (0.35, 0.35, 0.0)]
+    cheeks = [[head.at(0.05, -0.02, s * 0.03), head.at(0.14, -0.012, s * 0.012)] for s in (-1, 1)]
     return [
         Tube(tail, [0.035, 0.062, 0.062], (152, 90, 50), (124, 80, 52)),
         Tube(tip, [0.056, 0.02], (232, 224, 212), front=0.01),
         Tube(chest, [0.07, 0.05], (226, 212, 194), front=-0.01),
-        *(Tube([head.at(0.05, -0.02, s * 0.03), head.at(0.14, -0.012, s * 0.012)], [0.034, 0.012], (228, 216, 200), front=0.01) for s in (-1, 1)),
+        *(Tube(cheek, [0.034, 0.012], (228, 216, 200), front=0.01) for cheek in cheeks),
         Tube([head.at(0.178, 0.0, 0.0), head.at(0.19, 0, 0)], [0.011, 0.01], (24, 20, 20), front=0.03),
     ]
 
 
 def _badger_marks(build: Build, pose: Pose, head: _Head) -> list[Tube]:
-    stripes = [
-        Tube([head.at(-0.06, 0.05, s * 0.05), head.at(0.06, 0.03, s * 0.05), head.at(0.17, 0.005, s * 0.02)], [0.028, 0.026, 0.012], (26, 24, 24), front=0.04)
-        for s in (-1, 1)
+    lines = [
+        [head.at(-0.06, 0.05, s * 0.05), head.at(0.06, 0.03, s * 0.05), head.at(0.17, 0.005, s * 0.02)] for s in (-1, 1)
     ]
+    stripes = [Tube(line, [0.028, 0.026, 0.012], (26, 24, 24), front=0.04) for line in lines]
     tail = [(-0.3, 0.2, 0.0), (-0.42, 0.16, 0.0)]
     nose = [head.at(0.185, 0.0, 0.0), head.at(0.2, -0.002, 0.0)]
     return [*stripes, Tube(tail, [0.04, 0.022], (160, 154, 142)), Tube(nose, [0.02, 0.018], (26, 22, 22), front=0.05)]
@@ -415,7 +418,8 @@ def _leg(build: Build, front: bool, z: float, dx: float, lift: float) -> list[Tu
     foot = (top[0] + dx, lift + build.leg[1] * 0.6, z)
     toe = (foot[0] + 1.6 * build.leg[1], foot[1], z)
     thick, thin = build.leg
-    upper = Tube([top, joints[0], joints[1]], [thick * (1.15 if not front else 1), thick * 0.72, thin * 1.25], build.coat, build.foot)
+    radii = [thick * (1 if front else 1.15), thick * 0.72, thin * 1.25]
+    upper = Tube([top, joints[0], joints[1]], radii, build.coat, build.foot)
     return [upper, Tube([joints[1], foot, toe], [thin * 1.2, thin, thin * 0.9], build.foot)]
 
 
@@ -490,7 +494,7 @@ def _colours(ids: npt.NDArray[np.int32], tubes: list[Tube], placed: list[_Placed
     share = smoothstep((rows - first) / np.maximum(last - first, 1), 0.5, 0.95)[..., None]  # (rows, tubes, 1)
     table = (top + (bottom - top) * share) * shade[:, None]  # (rows, tubes, 3): a colour for each row of each tube
     which = np.maximum(ids - 1, 0)
-    return table.astype(np.uint8)[np.arange(ids.shape[0])[:, None], which]
+    return np.asarray(table.astype(np.uint8)[np.arange(ids.shape[0])[:, None], which])
 
 
 def _shrink(values: Bytes, factor: int) -> Field:
@@ -502,14 +506,14 @@ def _fur_edge(alpha: Field, species: Species, px_per_m: float, rng: np.random.Ge
     """Ruffle the outline by noise, so that it is hair and not a line."""
     reach = 0.6 + 0.008 * species.shaggy * px_per_m
     soft = _blur(alpha, reach)
-    tufts = patch("leaves", rng, *alpha.shape, scale=max(0.35, px_per_m / 300))
+    tufts = patch("leaves", rng, alpha.shape, scale=max(0.35, px_per_m / 300))
     edge = 4 * soft * (1 - soft)  # only there: tufts of noise elsewhere would be flying hair
     return smoothstep(soft + 0.22 * species.shaggy * tufts * edge, 0.3, 0.7)
 
 
 def _fur(species: Species, px_per_m: float, shape: tuple[int, ...], rng: np.random.Generator) -> Field:
-    hair = patch("fur", rng, shape[0], shape[1], scale=max(0.3, px_per_m / 350))
-    patches = patch("clouds", rng, shape[0], shape[1], scale=max(0.3, px_per_m / 250))
+    hair = patch("fur", rng, shape, scale=max(0.3, px_per_m / 350))
+    patches = patch("clouds", rng, shape, scale=max(0.3, px_per_m / 250))
     return np.asarray((0.04 + 0.1 * species.shaggy) * hair + 0.06 * patches, dtype=np.float32)
 
 
@@ -518,7 +522,7 @@ def _relief(alpha: Field, px_per_m: float) -> Field:
     wide = _blur(alpha, 0.09 * px_per_m)
     fine = _blur(alpha, 0.03 * px_per_m)
     slope = np.gradient(wide, axis=0) * 0.09 * px_per_m * 2.2 + np.gradient(fine, axis=0) * 0.03 * px_per_m
-    return np.clip(slope, -1, 1).astype(np.float32)
+    return np.asarray(np.clip(slope, -1, 1), dtype=np.float32)
 
 
 def _blur(values: Field, radius: float) -> Field:
@@ -532,9 +536,7 @@ def _blend(colour: Field, radius: float) -> Field:
     return np.asarray(image.filter(ImageFilter.BoxBlur(radius)), dtype=np.float32)
 
 
-def _eye_pixel(
-    eye: Point, turn: float, px_per_m: float, origin: tuple[float, float]
-) -> tuple[float, float] | None:
+def _eye_pixel(eye: Point, turn: float, px_per_m: float, origin: tuple[float, float]) -> tuple[float, float] | None:
     """Where an eye is on the page, if it is on the side that the camera sees."""
     page, near = _turned(np.asarray([eye]), turn)
     if near[0] <= _turned(np.asarray([(eye[0], eye[1], 0.0)]), turn)[1][0]:

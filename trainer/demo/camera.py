@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from trainer.demo.animals import Pose, Species, Sprite, draw_animal
-from trainer.demo.landscape import CAMERA_HEIGHT_M, FOCAL_PX, HEIGHT, SKY_M, WIDTH, Landscape
+from trainer.demo.landscape import CAMERA_HEIGHT_M, FOCAL_PX, HEIGHT, SKY_M, WIDTH, Box, Landscape
 from trainer.demo.textures import Bytes, Field, patch, sample, smoothstep
 
 BANNER = 56
@@ -123,7 +123,8 @@ def light_night(landscape: Landscape, seed: int) -> Light:
 def _infrared(colour: npt.NDArray[np.uint8] | Field) -> Field:
     """How bright a colour is in near infrared, where leaves shine and bark does not: float32 (h, w), 0 to 255."""
     red, green, blue = (colour[..., i].astype(np.float32) for i in range(3))
-    return np.minimum(0.42 * red + 0.36 * green + 0.22 * blue + 1.3 * np.maximum(green - np.maximum(red, blue), 0), 255)
+    leafy = np.maximum(green - np.maximum(red, blue), 0)
+    return np.asarray(np.minimum(0.42 * red + 0.36 * green + 0.22 * blue + 1.3 * leafy, 255), dtype=np.float32)
 
 
 def _shade_night(grey: Field, metres: npt.ArrayLike, field: Field) -> Field:
@@ -179,13 +180,15 @@ def _paste(picture: Bytes, standing: Field, landscape: Landscape, light: Light, 
     base = landscape.ground_row(animal.distance_m)
     left, top = round(animal.x - sprite.foot[0]), round(base - sprite.foot[1])
     height, width = sprite.alpha.shape
-    rows = slice(max(0, top), min(HEIGHT, top + height))
-    columns = slice(max(0, left), min(WIDTH, left + width))
-    if rows.start >= rows.stop or columns.start >= columns.stop:
+    window = Box.around(left, top, left + width - 1, top + height - 1)
+    if window.empty:
         return
     _shadow(picture, standing, light, animal, base)
-    inner = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
-    box = (rows, columns)
+    box = window.slices
+    inner = (
+        slice(window.top - top, window.bottom - top),
+        slice(window.left - left, window.right - left),
+    )
     alpha = sprite.alpha[inner] * (standing[box] > animal.distance_m)
     lit = _lit(sprite, inner, light, animal, light.field[box])
     share = alpha if light.night else alpha[..., None]
@@ -211,7 +214,7 @@ def _smear(sprite: Sprite, animal: Animal) -> Sprite:
     def along(values: Field) -> Field:
         padded = np.pad(values, ((0, 0), (size, size)) + ((0, 0),) * (values.ndim - 2), mode="edge")
         total = np.cumsum(padded, axis=1, dtype=np.float32)
-        first = np.concatenate([np.zeros_like(total[:, :1]), total[:, : -kernel]], axis=1)
+        first = np.concatenate([np.zeros_like(total[:, :1]), total[:, :-kernel]], axis=1)
         return np.asarray((total[:, kernel - 1 :] - first) / kernel, dtype=np.float32)
 
     return Sprite(along(sprite.colour), along(sprite.alpha), sprite.relief, sprite.foot, sprite.eyes)
@@ -223,32 +226,27 @@ def _shadow(picture: Bytes, standing: Field, light: Light, animal: Animal, base:
     turn = math.radians(animal.pose.turn)
     wide = scale * (0.62 * kind.length * abs(math.cos(turn)) + 0.55 * kind.width)
     flat = scale * (0.09 + 0.1 * kind.length * abs(math.sin(turn)))
-    rows = slice(max(0, int(base - 2 * flat)), min(HEIGHT, int(base + 2 * flat)))
-    columns = slice(max(0, int(animal.x - 1.5 * wide)), min(WIDTH, int(animal.x + 1.5 * wide)))
-    y = (np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - base) / flat
-    x = (np.arange(columns.start, columns.stop, dtype=np.float32)[None, :] - animal.x) / wide
+    window = Box.around(animal.x - 1.5 * wide, base - 2 * flat, animal.x + 1.5 * wide, base + 2 * flat)
+    box = window.slices
+    x, y = (window.x() - animal.x) / wide, (window.y() - base) / flat
     dark = (0.3 if light.night else 0.5) * np.exp(-1.6 * (x**4 + y * y))
-    dark = dark * (standing[rows, columns] > animal.distance_m)
+    dark = dark * (standing[box] > animal.distance_m)
     keep = 1 - dark if light.night else (1 - dark)[..., None]
-    picture[rows, columns] = (picture[rows, columns] * keep).astype(np.uint8)
+    picture[box] = (picture[box] * keep).astype(np.uint8)
 
 
-def _eyeshine(
-    picture: Bytes, standing: Field, sprite: Sprite, corner: tuple[int, int], animal: Animal
-) -> None:
+def _eyeshine(picture: Bytes, standing: Field, sprite: Sprite, corner: tuple[int, int], animal: Animal) -> None:
     """Eyes that look towards the camera throw its light back."""
     radius = 0.010 * animal.px_per_m + 1.0
     for ex, ey in sprite.eyes:
         x, y, reach = corner[0] + ex, corner[1] + ey, int(4 * radius)
-        rows = slice(max(0, int(y) - reach), min(HEIGHT, int(y) + reach + 1))
-        columns = slice(max(0, int(x) - reach), min(WIDTH, int(x) + reach + 1))
-        if rows.start >= rows.stop or columns.start >= columns.stop or standing[rows, columns].min() < animal.distance_m:
+        window = Box.around(x - reach, y - reach, x + reach, y + reach)
+        box = window.slices
+        if (standing[box] < animal.distance_m).any():  # an eye behind a blade of grass does not shine
             continue
-        v = np.arange(rows.start, rows.stop)[:, None] - y
-        u = np.arange(columns.start, columns.stop)[None, :] - x
-        r2 = (u * u + v * v) / radius**2
+        r2 = ((window.x() - x) ** 2 + (window.y() - y) ** 2) / radius**2
         glow = 235 * np.exp(-(r2**2)) + 45 * np.exp(-r2 / 5)
-        picture[rows, columns] = np.clip(picture[rows, columns] + glow, 0, 255).astype(np.uint8)
+        picture[box] = np.clip(picture[box] + glow, 0, 255).astype(np.uint8)
 
 
 def _moth(picture: Bytes, rng: np.random.Generator) -> Bytes:
@@ -264,7 +262,7 @@ def _moth(picture: Bytes, rng: np.random.Generator) -> Bytes:
 
 def _add_noise(picture: Bytes, level: float, rng: np.random.Generator) -> None:
     """Sensor noise, in place; the same for all colours, as after a camera's own smoothing."""
-    grain = patch("sand", rng, HEIGHT, WIDTH)
+    grain = patch("sand", rng, (HEIGHT, WIDTH))
     steps = np.asarray(grain * level, dtype=np.int16)
     if picture.ndim == 3:
         steps = steps[..., None]

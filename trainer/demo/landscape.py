@@ -160,6 +160,44 @@ class Landscape:
         return self.horizon + FOCAL_PX * CAMERA_HEIGHT_M / distance_m
 
 
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of the picture in whole pixels, clipped to it; right and bottom are not in it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @classmethod
+    def around(cls, left: float, top: float, right: float, bottom: float) -> Box:
+        """The part of a rectangle that is in the picture; empty where there is none."""
+        first_x, first_y = min(max(0, int(left)), WIDTH), min(max(0, int(top)), HEIGHT)
+        return cls(
+            first_x,
+            first_y,
+            max(first_x, min(WIDTH, int(right) + 1)),
+            max(first_y, min(HEIGHT, int(bottom) + 1)),
+        )
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Indices of an array whose first axes are rows and columns."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    @property
+    def empty(self) -> bool:
+        return self.right == self.left or self.bottom == self.top
+
+    def x(self) -> Field:
+        """Its columns, (1, w)."""
+        return np.arange(self.left, self.right, dtype=np.float32)[None, :]
+
+    def y(self) -> Field:
+        """Its rows, (h, 1)."""
+        return np.arange(self.top, self.bottom, dtype=np.float32)[:, None]
+
+
 class _Canvas:
     """A landscape while it is drawn."""
 
@@ -186,7 +224,7 @@ class _Canvas:
         x = self.rng.uniform(-20, WIDTH + 20, count)
         return np.stack([x, y, FOCAL_PX * CAMERA_HEIGHT_M / (y - self.horizon)], axis=1)
 
-    def put(self, mask: npt.NDArray[np.bool_], colour: npt.ArrayLike, distance: npt.ArrayLike, box: _Box) -> None:
+    def put(self, mask: npt.NDArray[np.bool_], colour: npt.ArrayLike, distance: npt.ArrayLike, box: Box) -> None:
         """Put something upright where it is nearer than what stands there; arrays cover ``box``."""
         far = np.broadcast_to(np.asarray(distance, dtype=np.float32), mask.shape)
         visible = mask & (far < self.standing[box.slices])
@@ -194,30 +232,6 @@ class _Canvas:
         self.standing[box.slices][visible] = far[visible]
         self.distance[box.slices][visible] = far[visible]
         self.sway[box.slices][visible] = 0
-
-
-@dataclass(frozen=True)
-class _Box:
-    """A rectangle of the picture, clipped to it."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @classmethod
-    def around(cls, left: float, top: float, right: float, bottom: float) -> _Box:
-        return cls(
-            max(0, int(left)), max(0, int(top)), min(WIDTH, int(right) + 1), min(HEIGHT, int(bottom) + 1)
-        )
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-    @property
-    def empty(self) -> bool:
-        return self.right <= self.left or self.bottom <= self.top
 
 
 def draw_landscape(station: int, seed: int) -> Landscape:
@@ -261,13 +275,13 @@ def _backdrop(canvas: _Canvas) -> None:
     """Vegetation at the far end, and sky above where the forest is open."""
     habitat, rng = canvas.habitat, canvas.rng
     top = canvas.horizon + 40
-    leaves = patch("leaves", rng, top, WIDTH)
-    stems = patch("bark", rng, top, WIDTH)
+    leaves = patch("leaves", rng, (top, WIDTH))
+    stems = patch("bark", rng, (top, WIDTH))
     share = smoothstep(0.5 * leaves + 0.6 * stems, -1.5, 1.8)
     canvas.colour[:top] = _mix(habitat.backdrop[0], habitat.backdrop[1], share)
     canvas.distance[:top] = 45.0
     if habitat.open_sky > 0:
-        ragged = 45 * patch("clouds", rng, 1, WIDTH, 1.4) + 28 * leaves
+        ragged = 45 * patch("clouds", rng, (1, WIDTH), scale=1.4) + 28 * leaves
         edge = canvas.horizon * (0.1 + 0.75 * habitat.open_sky)
         sky = canvas.rows[:top] < edge + ragged
         if habitat.open_sky < 0.4:  # only holes between the leaves
@@ -284,14 +298,14 @@ def _ground(canvas: _Canvas) -> None:
     shift = rng.uniform(0, 1000, 2)
     patches = sample("clouds", across * 60 + shift[0], metres * 60 + shift[1])
     blades = sample("leaves", across * 420 + shift[1], metres * 300)
-    fine = patch("sand", rng, HEIGHT - first, WIDTH)
+    fine = patch("sand", rng, (HEIGHT - first, WIDTH))
     a, b, c = canvas.habitat.ground
     colour = _mix(a, b, smoothstep(patches, -0.8, 0.8))
     colour += (np.asarray(c, dtype=np.float32) - colour) * smoothstep(blades - patches * 0.3, 0.3, 1.6)[..., None]
     grain = 1 + np.minimum(1, 6 / metres) * 0.16 * blades + 0.07 * fine
     if canvas.habitat.track:
         colour = _track(canvas, colour, across, metres, patches)
-    edge = 9 * patch("patches", rng, HEIGHT - first, WIDTH, 0.7)
+    edge = 9 * patch("patches", rng, (HEIGHT - first, WIDTH), scale=0.7)
     share = smoothstep(canvas.rows[first:] - canvas.horizon + edge, 0, 26)[..., None]
     canvas.colour[first:] += (colour * grain[..., None] - canvas.colour[first:]) * share
 
@@ -311,7 +325,7 @@ def _pond(canvas: _Canvas) -> None:
     first = canvas.horizon + 4
     metres = canvas.ground_m[first:]
     across = (canvas.columns - WIDTH / 2) * metres / FOCAL_PX
-    ripple = patch("ripples", rng, HEIGHT - first, WIDTH)
+    ripple = patch("ripples", rng, (HEIGHT - first, WIDTH))
     shore = ((across - rng.uniform(-0.6, 0.6)) / 2.3) ** 2 + ((metres - 6.4) / 1.9) ** 2
     shore = shore + 0.16 * sample("clouds", across * 120 + rng.uniform(0, 999), metres * 120)
     wet = smoothstep(shore, 1.0, 1.5)
@@ -366,20 +380,20 @@ def _trunk(canvas: _Canvas, x: float, metres: float, radius_m: float, bark: Colo
     half = max(radius_m * FOCAL_PX / metres, 1.5)
     lean = float(rng.normal(0, 0.035))
     reach = 2.2 * half + abs(lean) * base
-    box = _Box.around(x - reach, 0, x + reach, base)
+    box = Box.around(x - reach, 0, x + reach, base)
     if box.empty:
         return
-    rows, columns = canvas.rows[box.slices[0]], canvas.columns[:, box.slices[1]]
+    rows, columns = box.y(), box.x()
     up = base - rows
     centre = x + lean * up + 0.12 * half * np.sin(up / 70 + rng.uniform(0, 6))
     width = half * (1 - 0.00035 * up + 0.55 * np.exp(-up / (0.22 * FOCAL_PX / metres)))
     t = (columns - centre) / width
     mask = np.abs(t) < 1
     shade = 0.42 + 0.58 * np.sqrt(np.maximum(0, 1 - (0.85 * t + 0.25) ** 2))
-    rough = patch("bark", rng, *mask.shape, scale=max(0.35, 5 / metres))
+    rough = patch("bark", rng, mask.shape, scale=max(0.35, 5 / metres))
     colour = np.asarray(bark, dtype=np.float32) * rng.uniform(0.75, 1.1) * (shade * (1 + 0.2 * rough))[..., None]
     if min(bark) > 150:  # birch: dark scars across the white bark
-        scars = patch("ripples", rng, *mask.shape, scale=3 / metres + 0.3)
+        scars = patch("ripples", rng, mask.shape, scale=3 / metres + 0.3)
         colour *= (1 - 0.65 * smoothstep(scars, 1.1, 1.5))[..., None]
     canvas.put(mask, colour, metres, box)
 
@@ -396,16 +410,16 @@ def _rock(canvas: _Canvas, x: float, metres: float, size_m: float) -> None:
     rng = canvas.rng
     size = size_m * FOCAL_PX / metres
     base = float(canvas.row(metres))
-    box = _Box.around(x - 1.5 * size, base - 1.3 * size, x + 1.5 * size, base + 0.2 * size)
+    box = Box.around(x - 1.5 * size, base - 1.3 * size, x + 1.5 * size, base + 0.2 * size)
     if box.empty:
         return
-    u = (canvas.columns[:, box.slices[1]] - x) / size
-    v = (base - canvas.rows[box.slices[0]]) / size
+    u = (box.x() - x) / size
+    v = (base - box.y()) / size
     angle = np.arctan2(v, u)
     rim = 1 + 0.16 * np.sin(2 * angle + rng.uniform(0, 6)) + 0.1 * np.sin(5 * angle + rng.uniform(0, 6))
     r = np.hypot(u / 1.2, v / 0.75) / rim
     mask = (r < 1) & (v > -0.1)
-    facets = patch("patches", rng, *mask.shape, scale=max(0.3, size / 120))
+    facets = patch("patches", rng, mask.shape, scale=max(0.3, size / 120))
     light = 0.62 + 0.42 * v - 0.16 * u + 0.13 * facets - 0.25 * smoothstep(r, 0.75, 1)
     colour = np.asarray((134, 130, 120), dtype=np.float32) * light[..., None]
     moss = smoothstep(facets + 1.2 * v, 1.0, 1.7)[..., None] * 0.7
@@ -471,9 +485,9 @@ def _leaf_shapes(
 def _put_ids(
     canvas: _Canvas,
     ids: npt.NDArray[np.int32],
-    colours: npt.NDArray[np.floating],
-    metres: npt.NDArray[np.floating],
-    sway: npt.NDArray[np.floating],
+    colours: npt.NDArray[np.float64],
+    metres: npt.NDArray[np.float64],
+    sway: npt.NDArray[np.float64],
 ) -> None:
     """Put stamped polygons that stand upright into the landscape, each with its own colour, distance and sway."""
     rows, columns = np.nonzero(ids)

@@ -245,9 +245,7 @@ def _write(path: Path, data: bytes, moment: datetime) -> None:
     os.utime(path, (stamp, stamp))
 
 
-def _walk(
-    landscape: Landscape, burst: _Burst, rng: np.random.Generator, steps: list[float]
-) -> list[list[Animal]]:
+def _walk(landscape: Landscape, burst: _Burst, rng: np.random.Generator, steps: list[float]) -> list[list[Animal]]:
     """The animals in each photo of a burst: one walks through, others of its kind follow."""
     if burst.label == EMPTY:
         return [[] for _ in steps]

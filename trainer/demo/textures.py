@@ -52,8 +52,9 @@ def sample(kind: Kind, x: npt.ArrayLike, y: npt.ArrayLike) -> Field:
     return np.asarray(texture(kind)[rows, columns])
 
 
-def patch(kind: Kind, rng: np.random.Generator, height: int, width: int, scale: float = 1.0) -> Field:
-    """A window of a texture at a random place, (height, width); ``scale`` above 1 enlarges the structures."""
+def patch(kind: Kind, rng: np.random.Generator, shape: tuple[int, ...], *, scale: float = 1.0) -> Field:
+    """A window of a texture at a random place, of shape (height, width); ``scale`` above 1 enlarges its structures."""
+    height, width = shape
     top, left = (int(n) for n in rng.integers(0, SIDE, 2))
     rows = (top + np.arange(height) / scale).astype(np.int64) & (SIDE - 1)
     columns = (left + np.arange(width) / scale).astype(np.int64) & (SIDE - 1)

@@ -1,0 +1,144 @@
+"""The agent as a process of its own: ``python -P -m edge.agent.process PLAN``.
+
+``fieldmark watch`` checks everything, makes the plan, and becomes this process, which has no command-line library and
+no cryptography in its memory: 16 MiB that matter on a small device. Says on stderr how it gets on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn
+
+from edge.agent.config import Agent, Source
+from edge.agent.loop import Done, Model, Outcome
+from edge.agent.run import Plan, Result, run
+from edge.errors import FieldmarkError
+from edge.log.table import counted, printable
+
+DEBUG_VARIABLE = "FIELDMARK_DEBUG"
+FAILED, INTERRUPTED = 1, 130
+
+
+def become(plan: Plan, *, as_json: bool) -> NoReturn:
+    """Replace this process, keeping its number, its output and who watches over it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # -P: a folder of photos that holds a numpy.py must not be imported.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "edge.agent.process", to_text(plan, as_json=as_json)])
+
+
+def to_text(plan: Plan, *, as_json: bool) -> str:
+    """A plan as one argument. JSON in ASCII, in which names that are not UTF-8 survive."""
+    return json.dumps({"plan": asdict(plan), "as_json": as_json}, default=os.fspath)
+
+
+def from_text(text: str) -> tuple[Plan, bool]:
+    """The plan that :func:`to_text` was given, and whether JSON is wanted."""
+    values = json.loads(text)
+    plan = values["plan"]
+    sources = tuple(Source(**source | {"path": Path(source["path"])}) for source in plan["sources"])
+    changed = {"slot": Path(plan["slot"]), "log": Path(plan["log"]), "agent": Agent(**plan["agent"])}
+    return Plan(**plan | changed | {"sources": sources}), values["as_json"]
+
+
+def carry_out(plan: Plan, *, as_json: bool) -> None:
+    """Run a plan and say how it went.
+
+    Raises:
+        FieldmarkError: as :func:`edge.agent.run.run`.
+    """
+    progress = Progress(once=plan.once)
+    try:
+        result = run(plan, started=progress.started, done=progress.done, say=progress.say)
+    finally:
+        progress.clear()
+    if as_json:
+        counts = {**result.outcomes, "already": result.already, "not_ready": result.not_ready}
+        sys.stdout.write(json.dumps({"schema": 1, "log": os.fspath(plan.log), **counts}) + "\n")
+        sys.stdout.flush()
+    for line in result_lines(result, plan.log):
+        progress.say(line)
+
+
+class Progress:
+    """Says on stderr how the agent gets on: a line per photo, or with ``once`` one line that is written over."""
+
+    def __init__(self, *, once: bool) -> None:
+        self._quiet = once
+        self._over = once and sys.stderr.isatty()
+        self._count = 0
+
+    def started(self, model: Model) -> None:
+        """Told of the model before the first photo."""
+        key = ", signed with a development key" if model.development else ""
+        self.say(f"bundle {model.bundle.name}{key}, on {model.classifier.runtime}.")
+
+    def done(self, done: Done) -> None:
+        """Told of each file."""
+        self._count += 1
+        if done.outcome is Outcome.FAILED or not self._quiet:
+            self.say(f"{done.candidate.text}: {_what(done)}")
+        if self._over:
+            self._write(f"\r{self._count} photos")
+
+    def say(self, line: str) -> None:
+        """One line, under what was written over."""
+        self.clear()
+        self._write(printable(line) + "\n")
+
+    def clear(self) -> None:
+        """Wipe the line that is written over."""
+        if self._over:
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def result_lines(result: Result, log: Path) -> list[str]:
+    """How a run ended, for people."""
+    counts = result.outcomes
+    rows = counts["classified"] + counts["duplicate"] + counts["failed"]
+    lines = [
+        f"{counted(rows, 'new file')} in {log}: {counts['classified']} classified, {counts['duplicate']} copies, "
+        f"{counts['failed']} failed; {result.already} were in it before."
+    ]
+    if result.not_ready:
+        lines.append(f"{counted(result.not_ready, 'unfinished file')} left for the next time.")
+    if result.stopped:
+        lines.append("Stopped as asked; the next start goes on from here.")
+    return lines
+
+
+def main(arguments: list[str]) -> int:
+    """The process. The one place in it where an exception ends as a line and a code."""
+    try:
+        plan, as_json = from_text(arguments[0])
+        carry_out(plan, as_json=as_json)
+    except KeyboardInterrupt:  # before the first photo; later it is a wish to stop
+        return INTERRUPTED
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exc()
+        line = str(error) if isinstance(error, FieldmarkError) else f"unexpected {type(error).__name__}: {error}."
+        sys.stderr.write(f"fieldmark: {printable(line)}\n")
+        return FAILED
+    return 0
+
+
+def _what(done: Done) -> str:
+    if done.label is not None and done.confidence is not None:
+        return f"{done.label} {done.confidence:.2f}"
+    if done.outcome is Outcome.DUPLICATE:
+        return "a copy of a photo that is in the log"
+    return f"{done.outcome.value}: {done.reason}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
