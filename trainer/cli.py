@@ -217,9 +217,10 @@ def demo(
         Path | None,
         typer.Option("--data", metavar="DIR", help="Real photos, a folder per class; drawn scenes if left out."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where everything goes; new or empty.")] = Path(
-        "fieldmark-demo"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where everything goes, new or empty; fieldmark-demo if left out."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The whole story on this machine, in a few minutes: train, gate, sign, flash, watch, log, review."""

@@ -95,15 +95,18 @@ def prepare(data: Path, settings: Settings, network: Callable[[], keras.Model], 
     with steps.step("features of the frozen network", len(decoded)) as count:
         vectors = features.pooled(network, chosen.name, chosen.features, stack, sha256s, cache_dir(), done=count)
     with steps.step("near-duplicates and bursts"):
-        groups = _group(decoded, stack)
+        groups = group_photos(decoded, stack)
         folds = split.folds(labels, groups, FOLDS, settings.seed)
     _warn_thin(names, labels, groups, steps)
     return Photos(decoded, unreadable, stack, vectors, names, labels, groups, folds)
 
 
-def _group(decoded: Sequence[pixels.Decoded], stack: pixels.PixelStack) -> split.Indices:
+def group_photos(decoded: Sequence[pixels.Decoded], stack: pixels.PixelStack) -> split.Indices:
+    """Group numbers of photos that must not be divided; see :func:`trainer.dataset.split.group`."""
+    every = range(len(stack))
     return split.group(
-        hashes=np.stack([split.difference_hash(stack[i]) for i in range(len(stack))]),
+        hashes=np.stack([split.difference_hash(stack[i]) for i in every]),
+        thumbnails=np.stack([split.thumbnail(stack[i]) for i in every]),
         sha256s=[photo.sha256 for photo in decoded],
         sequences=[photo.sample.sequence for photo in decoded],
         bursts=[_burst(photo) for photo in decoded],

@@ -18,6 +18,10 @@ from trainer.dataset.split import Indices
 STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """Inverse L2 strengths tried on standardised features, the strongest regularisation first."""
 
+LEAST_DEVIATION = 0.1
+"""Of the mean deviation. A feature that hardly varies among the photos would get a weight thousands of times larger
+than the others once standardisation is folded in, and int8, which has one scale for the layer, would lose the rest."""
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -57,7 +61,8 @@ def fit(features: Floats, labels: npt.NDArray[np.intp], classes: int, strength: 
         classes: C.
         strength: inverse of the L2 penalty.
     """
-    mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    deviation = np.maximum(deviation, LEAST_DEVIATION * deviation.mean() + 1e-6)
     model = LogisticRegression(C=strength, max_iter=1000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # weak regularisation is tried, and then not chosen

@@ -6,6 +6,7 @@ how well the model remembers, not how well it recognises.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,6 +21,8 @@ BURST_GAP_S = 120.0
 NEAR_DUPLICATE_BITS = 20
 """Two photos whose 128-bit difference hashes differ in at most this many bits are near-duplicates. Chosen on
 hand-marked pairs: ``benchmarks/near_duplicates.py`` prints how many it finds and how many it joins wrongly."""
+NEAR_DUPLICATE_CORRELATION = 0.85
+"""And their thumbnails correlate at least so much: skies without detail have nearly equal hashes by chance."""
 
 Indices = npt.NDArray[np.intp]
 
@@ -41,9 +44,24 @@ def difference_hash(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return np.concatenate([(across[:, 1:] > across[:, :-1]).ravel(), (down[1:] > down[:-1]).ravel()])
 
 
+def thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """A 16 x 16 colour thumbnail with mean 0 and length 1, so that the dot product of two is their correlation.
+
+    Args:
+        pixels: uint8 RGB, shape (h, w, 3).
+
+    Returns:
+        float32, shape (768,).
+    """
+    small = np.asarray(Image.fromarray(pixels).resize((16, 16), Image.Resampling.BOX), np.float32).ravel()
+    small = small - small.mean()
+    return np.asarray(small / max(float(np.linalg.norm(small)), 1e-6))
+
+
 def group(
     *,
     hashes: npt.NDArray[np.bool_],
+    thumbnails: npt.NDArray[np.float32],
     sha256s: Sequence[str],
     sequences: Sequence[str | None],
     bursts: Sequence[tuple[str, str] | None],
@@ -52,6 +70,7 @@ def group(
 
     Args:
         hashes: bool, shape (n, 128), of :func:`difference_hash`.
+        thumbnails: float32, shape (n, 768), of :func:`thumbnail`.
         sha256s: n content hashes; equal ones are the same photo.
         sequences: n sequence identifiers, None where unknown.
         bursts: n pairs (camera, local capture time in ISO 8601), None where EXIF has no time.
@@ -65,8 +84,9 @@ def group(
     _join_bursts(sets, bursts)
     for i in range(len(hashes) - 1):
         apart = np.count_nonzero(hashes[i + 1 :] != hashes[i], axis=1)
-        for j in np.flatnonzero(apart <= NEAR_DUPLICATE_BITS):
-            sets.join(i, i + 1 + int(j))
+        near = i + 1 + np.flatnonzero(apart <= NEAR_DUPLICATE_BITS)
+        for j in near[thumbnails[near] @ thumbnails[i] >= NEAR_DUPLICATE_CORRELATION]:
+            sets.join(i, int(j))
     return sets.numbers()
 
 
@@ -149,7 +169,7 @@ def _join_equal(sets: _DisjointSets, keys: Sequence[str | None]) -> None:
 
 def _join_bursts(sets: _DisjointSets, bursts: Sequence[tuple[str, str] | None]) -> None:
     timed = sorted((camera, datetime.fromisoformat(time), i) for i, (camera, time) in _known(bursts))
-    for (camera, time, i), (next_camera, next_time, j) in zip(timed, timed[1:], strict=False):
+    for (camera, time, i), (next_camera, next_time, j) in itertools.pairwise(timed):
         if camera == next_camera and (next_time - time).total_seconds() <= BURST_GAP_S:
             sets.join(i, j)
 

@@ -370,6 +370,7 @@ def _held_out(samples: Sequence[Sample], seed: int) -> set[Path]:
     from trainer import pixels
     from trainer.cache import cache_dir
     from trainer.dataset import split
+    from trainer.photos import group_photos
     from trainer.progress import Steps
     from trainer.settings import Settings
 
@@ -377,12 +378,7 @@ def _held_out(samples: Sequence[Sample], seed: int) -> set[Path]:
         decoded, _, stack = pixels.decode(samples, Settings().spec(), cache_dir(), done=lambda: advance(1))
     if not decoded:
         raise DataError(f"none of the {len(samples)} files can be read as a photo.")
-    groups = split.group(
-        hashes=np.stack([split.difference_hash(stack[i]) for i in range(len(stack))]),
-        sha256s=[photo.sha256 for photo in decoded],
-        sequences=[photo.sample.sequence for photo in decoded],
-        bursts=[(photo.camera, photo.taken) if photo.taken else None for photo in decoded],
-    )
+    groups = group_photos(decoded, stack)
     names = sorted({photo.sample.label for photo in decoded})
     labels = np.array([names.index(photo.sample.label) for photo in decoded], dtype=np.intp)
     fold = split.folds(labels, groups, HELD_OUT_FOLDS, seed)[0]

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge.agent import config
+from edge.agent.config import Agent, Config, Source
+from edge.errors import ConfigError
+
+WHOLE = """
+[agent]
+settle_s = 3
+scan_interval_s = 30.5
+event_gap_s = 60
+threads = 2
+
+[[source]]
+path = "/srv/photos"
+station = "beech 4"
+camera = "cam-07"
+utc_offset = "-03:30"
+
+[[source]]
+path = "/media/card"
+"""
+
+
+def write(root: Path, text: str | bytes) -> Path:
+    path = root / config.FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def test_no_file_is_the_defaults(tmp_path: Path) -> None:
+    assert config.load(tmp_path) == Config() == Config((), Agent(2.0, 60.0, 120.0, 1))
+
+
+def test_every_setting_is_read_and_sources_lie_below_the_root(tmp_path: Path) -> None:
+    write(tmp_path, WHOLE)
+    assert config.load(tmp_path) == Config(
+        sources=(
+            Source(tmp_path / "srv/photos", "beech 4", "cam-07", "-03:30"),
+            Source(tmp_path / "media/card"),
+        ),
+        agent=Agent(settle_s=3, scan_interval_s=30.5, event_gap_s=60, threads=2),
+    )
+
+
+def test_source_cannot_leave_the_root(tmp_path: Path) -> None:
+    write(tmp_path, '[[source]]\npath = "../../etc/../srv"')
+    assert config.load(tmp_path).sources == (Source(tmp_path / "srv"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param("[agent]\nsetle_s = 1", ["agent.setle_s", "`settle_s`"], id="a key that is misspelt"),
+        pytest.param("[agnet]", ["agnet", "`agent`"], id="a table that is misspelt"),
+        pytest.param('[[source]]\npath="/a"\nsite="x"', ["source[1].site", "station"], id="a key of a source"),
+        pytest.param('[[source]]\nstation="x"', ["source[1]", "no path"], id="a source without a path"),
+        pytest.param('[source]\npath="/a"', ["[[source]]"], id="a single table of a source"),
+        pytest.param("agent = 3", ["agent is 3", "a table"], id="a number for a table"),
+        pytest.param('[agent]\nsettle_s = "2"', ["agent.settle_s is '2'", "0 to 3600"], id="text for a number"),
+        pytest.param("[agent]\nsettle_s = true", ["agent.settle_s is True"], id="true for a number"),
+        pytest.param("[agent]\nsettle_s = -1", ["agent.settle_s is -1"], id="a number that is too small"),
+        pytest.param("[agent]\nsettle_s = nan", ["agent.settle_s is nan"], id="no number at all"),
+        pytest.param("[agent]\nthreads = 1.5", ["agent.threads is 1.5", "whole"], id="half a thread"),
+        pytest.param('[[source]]\npath="/a"\nutc_offset="CET"', ["source[1].utc_offset", "+01:00"], id="a zone's name"),
+        pytest.param('[[source]]\npath="/a"\nutc_offset="+15:00"', ["+15:00"], id="an offset beyond the earth"),
+        pytest.param('[[source]]\npath="/a"\nstation=""', ["source[1].station"], id="an empty station"),
+        pytest.param('[[source]]\npath="/a"\nstation="x\\n"', ["source[1].station"], id="a line break in a station"),
+        pytest.param('[[source]]\npath="/a"\n[[source]]\npath="/a/b"', ["lies in"], id="a source inside another"),
+        pytest.param('[[source]]\npath="/a"\n[[source]]\npath="/a/"', ["lies in"], id="a source twice"),
+        pytest.param("agent = ", ["not TOML"], id="no TOML"),
+        pytest.param(b"station = '\xff'", ["not TOML"], id="no UTF-8"),
+        pytest.param("a" * (config.MAX_BYTES + 1), ["few lines"], id="a file without end"),
+    ],
+)
+def test_wrong_settings_are_refused_with_file_key_and_what_is_expected(
+    tmp_path: Path, text: str | bytes, says: list[str]
+) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as refused:
+        config.load(tmp_path)
+    message = str(refused.value)
+    assert message.startswith(f"{path}: ")
+    assert len(message.splitlines()) == 1
+    for words in says:
+        assert words in message
+
+
+@pytest.mark.parametrize("text", ["+00:00", "-00:00", "+05:45", "+14:00", "-14:00"])
+def test_utc_offsets_of_the_earth_are_taken(text: str) -> None:
+    assert config.check_utc_offset(text, "offset") == text
+
+
+@pytest.mark.parametrize("text", ["1:00", "+1:00", "+01", "+14:01", "+00:60", "Z", "+٠١:٠٠", "+01:00\n"])
+def test_other_offsets_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected hours and minutes"):
+        config.check_utc_offset(text, "offset")

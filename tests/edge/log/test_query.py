@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edge.errors import ConfigError, LogError
+from edge.log import details, query, store
+from edge.log.query import Filter
+from edge.log.store import Detection, Failure, FileFacts, FileKey, Observation, PhotoFacts
+from edge.photo import Taken
+from tests.fakes.camera import BUNDLE
+
+# name, station, local time, offset, label, confidence; no label: unreadable
+PHOTOS = (
+    ("a.jpg", "beech", "2024-05-01T06:00:00", "+01:00", "deer", 0.9),
+    ("b.jpg", "beech", "2024-05-01T06:01:00", "+01:00", "unknown", 0.4),
+    ("c.jpg", "beech", "2024-05-01T23:30:00", "+01:00", "empty", 0.8),
+    ("d.jpg", "oak", "2024-05-02T00:10:00", "+01:00", "Deer", 0.6),
+    ("e.jpg", None, "2024-05-02T12:00:00.250", "-07:00", "fox", 0.7),
+    ("f.jpg", "oak", "2024-05-02T00:11:00", "+01:00", None, 0.0),
+)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("query") / "log.db"
+    with store.open_for_writing(path) as log:
+        log.add_bundle(BUNDLE)
+        for i, (name, station, local, offset, label, confidence) in enumerate(PHOTOS):
+            facts = FileFacts(FileKey("dev", "/photos", name, 10, i), Taken(local, offset, "exif", ()), station)
+            if label is None:
+                log.add_file(facts, photo=None, detection=None, failure=Failure("truncated", "cut"))
+                continue
+            decision = label if label in ("empty", "unknown") else "species"
+            said = Detection(BUNDLE, "shades", label, confidence, decision, (("deer", confidence),), b"", False)
+            log.add_file(facts, photo=PhotoFacts(f"{i:064x}", 40, 30), detection=said, failure=None)
+    return path
+
+
+@pytest.fixture
+def connection(database: Path) -> Iterator[sqlite3.Connection]:
+    with closing(store.open_for_reading(database)) as opened:
+        yield opened
+
+
+def names(connection: sqlite3.Connection, wanted: Filter) -> list[str]:
+    return [row.path[0] for row in query.rows(connection, wanted)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        pytest.param(Filter(), "abcdef", id="everything"),
+        pytest.param(Filter(species="deer"), "ad", id="one label in any case"),
+        pytest.param(Filter(species="empty"), "c", id="empty photos"),
+        pytest.param(Filter(station="oak"), "df", id="one station"),
+        pytest.param(Filter(below=0.65), "bd", id="what the model is unsure of, without failures"),
+        pytest.param(Filter(below=0.6), "b", id="below does not include the value"),
+        pytest.param(Filter(since="2024-05-02"), "def", id="from a day on, by the camera's clock"),
+        pytest.param(Filter(until="2024-05-01"), "abc", id="the last day is included"),
+        pytest.param(Filter(until="2024-05-01T06:01:00"), "a", id="the end as a time is not included"),
+        pytest.param(Filter(since="2024-05-01T06:01", until="2024-05-01T23:30:00"), "b", id="between two times"),
+        pytest.param(Filter(since="2024-05-01T23:00:00+00:00"), "def", id="a time with offset is a moment"),
+        pytest.param(Filter(since="2024-05-02T18:59:00Z"), "e", id="other offsets are converted"),
+        pytest.param(Filter(newest=2), "ef", id="the newest rows in the usual order"),
+        pytest.param(Filter(newest=1, station="beech"), "c", id="the newest of a station"),
+        pytest.param(Filter(station="elm"), "", id="nothing"),
+    ],
+)
+def test_filter_gives_the_rows_in_the_order_they_were_seen(
+    connection: sqlite3.Connection, wanted: Filter, expected: str
+) -> None:
+    assert "".join(names(connection, wanted)) == expected
+
+
+def test_rows_are_the_same_when_they_come_in_many_statements(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(query.rows(connection))
+    for batch in (1, 2, 3, 6):
+        monkeypatch.setattr(query, "_BATCH", batch)
+        assert list(query.rows(connection)) == whole
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2024-13-01", "1.5.2024"])
+def test_time_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected a date or time"):
+        Filter(since=text)
+
+
+def test_photos_of_a_station_within_the_gap_share_an_event(connection: sqlite3.Connection) -> None:
+    events = {row.path[0]: row.event for row in query.rows(connection)}
+    assert events["a"] == events["b"]
+    assert events["d"] == events["f"]
+    assert len(set(events.values())) == 4
+    apart = {row.path[0]: row.event for row in query.rows(connection, event_gap_s=60)}
+    assert len(set(apart.values())) == 6
+
+
+def test_review_list_starts_with_the_least_certain(connection: sqlite3.Connection) -> None:
+    assert [row.path[0] for row in query.to_review(connection, "unreviewed")] == ["b", "d", "e", "c", "a"]
+    assert [row.path[0] for row in query.to_review(connection, "unreviewed", skip=1, most=2)] == ["d", "e"]
+    assert [row.path[0] for row in query.to_review(connection, "failed")] == ["f"]
+    assert query.count_states(connection) == {"unreviewed": 5, "reviewed": 0, "failed": 1, "all": 6}
+
+
+def test_known_labels_end_with_the_words_that_always_exist(connection: sqlite3.Connection) -> None:
+    assert query.known_labels(connection) == ["deer", "fox", "empty", "person", "unknown", "setup"]
+
+
+def test_totals_count_the_log(connection: sqlite3.Connection) -> None:
+    found = query.totals(connection)
+    assert (found.files, found.photos, found.failures, found.reviewed) == (6, 5, 1, 0)
+    assert found.last_seen_utc is not None
+
+
+def test_missing_row_is_refused(connection: sqlite3.Connection) -> None:
+    with pytest.raises(LogError, match="no row 99") as refused:
+        query.one(connection, 99)
+    assert refused.value.code == "missing"
+
+
+def test_details_hold_every_answer_every_review_and_the_event(tmp_path: Path, database: Path) -> None:
+    path = tmp_path / "log.db"
+    path.write_bytes(database.read_bytes())
+    with store.open_for_writing(path) as log:
+        log.add_review(f"{1:064x}", [Observation("fox", count=2, comment="cubs")], "Ada")
+    with closing(store.open_for_reading(path)) as connection:
+        found = details.of_file(connection, 2, 120.0)
+    assert found["label"] == "fox"
+    assert [answer["label"] for answer in found["models"]] == ["unknown"]
+    assert found["reviews"][0]["observations"][0]["comment"] == "cubs"
+    # Of the event's two photos one is a deer at 0.9, the other was said to be a fox.
+    assert (found["event_files"], found["event_label"], found["event_also"]) == (2, "fox", ["deer"])
+    text = "\n".join(details.lines(found))
+    assert "2 fox (cubs) by Ada" in text
+    assert "unknown 0.40 by shades-1" in text
