@@ -42,9 +42,7 @@ def variants(data: bytes, count: int) -> Iterator[bytes]:
         yield data[:2] + _COMMENT + b"%016d" % number + data[2:]
 
 
-def _layer(
-    rng: np.random.Generator, cells: int, amplitude: float, width: int, height: int
-) -> npt.NDArray[np.float32]:
+def _layer(rng: np.random.Generator, cells: int, amplitude: float, width: int, height: int) -> npt.NDArray[np.float32]:
     small = rng.standard_normal((cells * 3 // 4 + 1, cells + 1), dtype=np.float32)
     smooth = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(smooth) * np.float32(amplitude)

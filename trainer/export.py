@@ -184,7 +184,7 @@ def _bundle(
 ) -> tuple[bundle.Manifest, dict[str, bytes]]:
     facts = trained.facts
     answers = {row.runtime: verdict.logits[row.runtime] for row in verdict.passed}
-    chosen, files = golden.choose(data.pixels, facts.labels, answers, verdict.output_step)
+    chosen, files = golden.choose(data.pixels, facts.labels, data.truth, answers, verdict.output_step)
     payload = {bundle.MODEL: content, **files}
     created = datetime.fromisoformat(facts.created)
     manifest = bundle.Manifest(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edge.errors import DataError
 from trainer.cache import ArrayCache
 from trainer.pixels import PixelStack, spec_key
 
@@ -48,8 +49,14 @@ def pooled(
     done(len(sha256s) - len(missing))
     if missing:
         _compute(_extractor(build()), pixels, sha256s, missing, cache, done)
-    found = [cache.get(sha256) for sha256 in sha256s]
-    return np.stack([vector for vector in found if vector is not None])
+    return np.stack([_vector(cache, sha256) for sha256 in sha256s])
+
+
+def _vector(cache: ArrayCache, sha256: str) -> Features:
+    vector = cache.get(sha256)
+    if vector is None:
+        raise DataError(f"the feature cache lost an entry while it was in use ({sha256}). Run again.")
+    return vector
 
 
 def _extractor(network: keras.Model) -> keras.Model:

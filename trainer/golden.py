@@ -22,15 +22,20 @@ Logits = npt.NDArray[np.float32]
 
 
 def choose(
-    pixels: PixelStack, labels: Sequence[str], answers: Mapping[str, Logits], output_step: float
+    pixels: PixelStack,
+    labels: Sequence[str],
+    truth: npt.NDArray[np.intp],
+    answers: Mapping[str, Logits],
+    output_step: float,
 ) -> tuple[tuple[Golden, ...], dict[str, bytes]]:
     """Choose photos on which all runtimes agree with a clear margin, of as many labels as possible.
 
-    Photos of people are never taken: a bundle travels.
+    Photos of people are never taken, nor what a model takes for people: a bundle travels.
 
     Args:
         pixels: of all photos.
         labels: C names.
+        truth: n label numbers, as people say.
         answers: runtime -> logits of all photos, float32 (n, C); the first runtime's are expected on the device.
         output_step: distance of neighbouring logits, 0 for float models.
 
@@ -41,7 +46,10 @@ def choose(
     spread = max((float(np.abs(expected - other).max()) for other in others), default=0.0)
     tolerance = round(max(STEPS * output_step, 2 * spread, 0.01), 4)
     golden, files = [], {}
-    for number, i in enumerate(_clearest(expected, labels)):
+    said = np.stack([each.argmax(axis=1) for each in answers.values()])  # (runtimes, n)
+    person = np.array([label == PERSON for label in labels])
+    allowed = (said == said[0]).all(axis=0) & ~person[truth] & ~person[said[0]]
+    for number, i in enumerate(_clearest(expected, allowed)):
         name = f"golden/{number:02d}.png"
         logits = tuple(round(float(value), 5) for value in expected[i])
         golden.append(Golden(name, labels[int(expected[i].argmax())], logits, tolerance))
@@ -49,15 +57,14 @@ def choose(
     return tuple(golden), files
 
 
-def _clearest(logits: Logits, labels: Sequence[str]) -> list[int]:
-    """Photos with the largest margin, one label after the other."""
+def _clearest(logits: Logits, allowed: npt.NDArray[np.bool_]) -> list[int]:
+    """Photos with the largest margin among those allowed, one label after the other."""
     ordered = np.sort(logits, axis=1)
     margin = ordered[:, -1] - ordered[:, -2]
     said = logits.argmax(axis=1)
     queues = [
-        sorted(np.flatnonzero(said == label).tolist(), key=lambda i: float(margin[i]))
-        for label in range(len(labels))
-        if labels[label] != PERSON
+        sorted(np.flatnonzero(allowed & (said == label)).tolist(), key=lambda i: float(margin[i]))
+        for label in range(logits.shape[1])
     ]
     chosen: list[int] = []
     while any(queues) and len(chosen) < COUNT:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import __version__ as pillow_version
 
 from edge import photo as photos
-from edge.errors import PhotoError
+from edge.errors import DataError, PhotoError
 from edge.model.preprocess import InputSpec, to_pixels
 from trainer.cache import ArrayCache
 from trainer.dataset.samples import Sample, Unreadable
@@ -56,7 +56,7 @@ class PixelStack:
         """uint8 (h, w, 3)."""
         array = self._cache.get(self._sha256s[i])
         if array is None:
-            raise OSError(f"the pixel cache lost an entry while it was in use ({self._sha256s[i]}). Run again.")
+            raise DataError(f"the pixel cache lost an entry while it was in use ({self._sha256s[i]}). Run again.")
         return array
 
     def batch(self, indices: Sequence[int] | npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:

@@ -63,6 +63,9 @@ def fit(features: Floats, labels: npt.NDArray[np.intp], classes: int, strength: 
     """
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     deviation = np.maximum(deviation, LEAST_DEVIATION * deviation.mean() + 1e-6)
+    present = np.unique(labels)
+    if len(present) == 1:  # one fold may hold all photos of the other label
+        return _one_answer(features.shape[1], classes, int(present[0]))
     model = LogisticRegression(C=strength, max_iter=1000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # weak regularisation is tried, and then not chosen
@@ -75,6 +78,13 @@ def fit(features: Floats, labels: npt.NDArray[np.intp], classes: int, strength: 
     kernel[:, model.classes_] = (weights / deviation).T
     bias[model.classes_] = offsets - (weights / deviation) @ mean
     return Head(kernel.astype(np.float32), bias.astype(np.float32))
+
+
+def _one_answer(width: int, classes: int, label: int) -> Head:
+    """What is learned from photos of one class: to say that one."""
+    bias = np.full(classes, -10.0, np.float32)
+    bias[label] = 0.0
+    return Head(np.zeros((width, classes), np.float32), bias)
 
 
 def choose(features: Floats, labels: npt.NDArray[np.intp], classes: int, folds: Sequence[Indices]) -> Choice:

@@ -115,8 +115,8 @@ def read(folder: Path) -> Run:
     """
     try:
         content = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        if content.get("format") != FORMAT:
-            raise DataError(f"{folder} is a run of format {content.get('format')}, expected {FORMAT}. Train it again.")
+        if content["format"] != FORMAT:
+            raise DataError(f"{folder} is a run of format {content['format']}, expected {FORMAT}. Train it again.")
         content["input"] = InputSpec(**content["input"])
         content["labels"] = tuple(content["labels"])
         with (folder / PHOTOS).open(encoding="utf-8", newline="") as file:

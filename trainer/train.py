@@ -199,10 +199,13 @@ def _draw(folder: Path, result: _Result) -> None:
 
 
 def _probe_on_validation(result: _Result) -> tuple[float, float]:
-    """Loss and accuracy of the probe that fine-tuning started from."""
-    rows, labels = result.parts.validation, result.photos.labels
+    """Loss, smoothed as in fine-tuning, and accuracy of the probe that fine-tuning started from."""
+    from trainer.fine_tune import Settings as FineTuning
+
+    rows, classes, smoothing = result.parts.validation, len(result.photos.names), FineTuning().smoothing
     chances = probabilities(result.fitted.start.logits(result.photos.features[rows]))
-    loss = -np.log(chances[np.arange(len(rows)), labels[rows]] + 1e-12).mean()
+    wanted = np.eye(classes)[result.photos.labels[rows]] * (1 - smoothing) + smoothing / classes
+    loss = -(wanted * np.log(chances + 1e-12)).sum(axis=1).mean()
     return float(loss), result.fitted.validation["probe"]
 
 
@@ -241,5 +244,5 @@ def _check_out(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} already holds something. Give --out another folder; a run is never overwritten.")
     parent = next(folder for folder in out.absolute().parents if folder.exists())
-    if not os.access(parent, os.W_OK):
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise DataError(f"{parent} cannot be written. Give --out another folder.")

@@ -94,13 +94,16 @@ def _log(path: Path) -> dict[str, Any] | None:
 
 
 def preflight(root: Path, log: Path) -> list[Check]:
-    """Try everything that the agent needs; each thing is tried even if one before it failed."""
+    """Try everything that the agent needs; each thing is tried even if one before it failed.
+
+    Leaves a root that is no device yet as it is.
+    """
     return [
         _try("settings", lambda: _settings(root)),
         _try("bundle", lambda: _installed(root)),
         _try("model", lambda: _golden(root)),
-        _try("log", lambda: _writable(log)),
-        _try("disk", lambda: _space(log)),
+        _try("log", lambda: _writable(root, log)),
+        _try("disk", lambda: _space(root, log)),
     ]
 
 
@@ -135,12 +138,14 @@ def _golden(root: Path) -> str:
     return f"{len(slot.manifest.golden)} golden photos answered as on the workstation, by {runtime}"
 
 
-def _writable(log: Path) -> str:
+def _writable(root: Path, log: Path) -> str:
+    slots.device_id(root)  # nothing is made where no device is: a root that holds something enrols nobody
     with store.open_for_writing(log):
         return f"{log} opens, every row will be synced"
 
 
-def _space(log: Path) -> str:
+def _space(root: Path, log: Path) -> str:
+    slots.device_id(root)
     trial = log.with_name(".fieldmark-check")
     durable.write_file(trial, b"x")
     trial.unlink()

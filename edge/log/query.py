@@ -171,7 +171,7 @@ WHERE f.id >= :after_id AND (:file_id IS NULL OR f.id = :file_id)
 
 _MOMENTS = """
 SELECT f.id, coalesce(substr(p.sha256, 1, 16), 'file-' || f.id), coalesce(f.station, f.device || ':' || f.source),
-  (coalesce(julianday(f.taken_local || f.utc_offset), 0) - 2440587.5) * 86400.0 AS taken_s
+  round((coalesce(julianday(f.taken_local || f.utc_offset), 0) - 2440587.5) * 86400.0, 3) AS taken_s
 FROM file f LEFT JOIN photo p ON p.id = f.photo_id
 WHERE NOT (f.photo_id IS NULL AND f.failure_closed_utc IS NOT NULL)
 ORDER BY 3, taken_s, f.id

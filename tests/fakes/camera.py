@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from edge.agent.lease import Writer, look
 from edge.agent.loop import Model
 from edge.errors import ModelError
 from edge.log.store import BundleFacts
@@ -66,3 +68,13 @@ class ShadeClassifier:
 def model(classifier: ShadeClassifier | None = None, bundle: BundleFacts = BUNDLE) -> Model:
     """The fake, as the loop takes it."""
     return Model(classifier or ShadeClassifier(), bundle, development=True)
+
+
+def need_leases(folder: Path) -> None:
+    """Skip the running test where the file system does not know who writes."""
+    trial = folder / ".lease"
+    trial.write_bytes(b"x")
+    found = look(trial)
+    trial.unlink()
+    if found is None or found.writer is Writer.UNKNOWN:
+        pytest.skip(f"the file system of {folder} grants no leases")

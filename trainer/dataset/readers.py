@@ -11,6 +11,8 @@ from edge.photo import is_candidate
 from trainer.dataset.samples import Sample
 
 MAX_LABELS = 1000
+MAX_LABEL_LENGTH = 100
+"""As in a bundle: a training must not end in labels that its export refuses."""
 _STATION_COLUMNS = ("station", "location")
 _SEQUENCE_COLUMNS = ("sequence", "seq_id")
 
@@ -53,7 +55,7 @@ def _folders(data: Path) -> list[Sample]:
 def _csv(data: Path, sequence_column: str | None) -> list[Sample]:
     try:
         with data.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, restval="")
             columns = reader.fieldnames or []
             wanted = ["file", "label"] + ([sequence_column] if sequence_column else [])
             missing = [column for column in wanted if column not in columns]
@@ -90,6 +92,14 @@ def _checked(samples: list[Sample], data: Path) -> list[Sample]:
         )
     if "" in labels:
         raise DataError(f"{data} has a photo without a label.")
+    if not all(sample.name for sample in samples):
+        raise DataError(f"{data} has a line without a file.")
+    for label in labels:
+        if len(label) > MAX_LABEL_LENGTH or not label.isprintable():
+            raise DataError(
+                f"{data} has the label {label[:MAX_LABEL_LENGTH]!r}; a label is at most {MAX_LABEL_LENGTH} characters "
+                "on one line. Rename it."
+            )
     if len(labels) > MAX_LABELS:
         raise DataError(f"{data} has {len(labels)} labels, at most {MAX_LABELS} are trained.")
     folded: dict[str, str] = {}

@@ -23,6 +23,9 @@ NEAR_DUPLICATE_BITS = 20
 hand-marked pairs: ``benchmarks/near_duplicates.py`` prints how many it finds and how many it joins wrongly."""
 NEAR_DUPLICATE_CORRELATION = 0.85
 """And their thumbnails correlate at least so much: skies without detail have nearly equal hashes by chance."""
+NEAR_DUPLICATE_DAYS = 1.0
+"""Photos known to be taken longer apart are no near-duplicates: a fixed camera sees the same trees for months, and
+the animal of another day is another visit. What a model makes of a *new* place is another question than this one."""
 
 Indices = npt.NDArray[np.intp]
 
@@ -79,12 +82,14 @@ def group(
         n group numbers, from 0, in order of first appearance.
     """
     sets = _DisjointSets(len(sha256s))
+    days = np.array([_days(burst) for burst in bursts])
     _join_equal(sets, sha256s)
     _join_equal(sets, sequences)
     _join_bursts(sets, bursts)
     for i in range(len(hashes) - 1):
         apart = np.count_nonzero(hashes[i + 1 :] != hashes[i], axis=1)
         near = i + 1 + np.flatnonzero(apart <= NEAR_DUPLICATE_BITS)
+        near = near[~(np.abs(days[near] - days[i]) > NEAR_DUPLICATE_DAYS)]  # unknown times compare as not apart
         for j in near[thumbnails[near] @ thumbnails[i] >= NEAR_DUPLICATE_CORRELATION]:
             sets.join(i, int(j))
     return sets.numbers()
@@ -172,6 +177,14 @@ def _join_bursts(sets: _DisjointSets, bursts: Sequence[tuple[str, str] | None]) 
     for (camera, time, i), (next_camera, next_time, j) in itertools.pairwise(timed):
         if camera == next_camera and (next_time - time).total_seconds() <= BURST_GAP_S:
             sets.join(i, j)
+
+
+def _days(burst: tuple[str, str] | None) -> float:
+    """Days since year 1, NaN where unknown."""
+    if burst is None:
+        return float("nan")
+    taken = datetime.fromisoformat(burst[1])
+    return taken.toordinal() + (taken.hour * 3600 + taken.minute * 60 + taken.second) / 86400
 
 
 def _known(bursts: Sequence[tuple[str, str] | None]) -> list[tuple[int, tuple[str, str]]]:

@@ -34,7 +34,6 @@ from trainer.demo.landscape import HABITATS, HEIGHT, WIDTH, Landscape, draw_land
 
 EMPTY = "empty"
 LABELS = tuple(sorted((*SPECIES, EMPTY)))
-PHOTOS_PER_BURST = 3
 CARD_FOLDER = "DCIM/100DRAWN"
 TRUTH_COLUMNS = ("photo", "label", "failure", "station", "burst", "taken")
 
@@ -82,14 +81,21 @@ class _Burst:
 
 
 def draw_dataset(
-    out: Path, *, stations: int = 6, bursts_per_label: int = 10, seed: int = 0, progress: Progress | None = None
+    out: Path,
+    *,
+    stations: int = 6,
+    bursts_per_label: int = 10,
+    photos_per_burst: int = 3,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> list[Drawn]:
-    """Draw ``out/LABEL/STATION/IMG_0001.JPG``...: three photos per burst, file names that repeat between stations.
+    """Draw ``out/LABEL/STATION/IMG_0001.JPG``...: bursts of photos, file names that repeat between stations.
 
     Args:
         out: a folder that is empty or does not exist.
         stations: cameras with different surroundings.
         bursts_per_label: for each of the six labels (badger, boar, deer, empty, fox, person).
+        photos_per_burst: a second or two apart.
         seed: equal seeds draw equal photos.
         progress: called with (photos drawn, photos in all), from any thread.
 
@@ -107,8 +113,8 @@ def draw_dataset(
     jobs, taken = [], dict.fromkeys(range(stations), 0)
     for burst in bursts:
         folder = out / burst.label / _slug(station_name(burst.station))
-        jobs.append((burst, [folder / _file_name(taken[burst.station] + i) for i in range(PHOTOS_PER_BURST)]))
-        taken[burst.station] += PHOTOS_PER_BURST
+        jobs.append((burst, [folder / _file_name(taken[burst.station] + i) for i in range(photos_per_burst)]))
+        taken[burst.station] += photos_per_burst
     return _draw_all(jobs, seed, progress)
 
 
@@ -117,6 +123,7 @@ def draw_card(
     *,
     station: int = 0,
     bursts: int = 12,
+    photos_per_burst: int = 3,
     seed: int = 0,
     truth: Path | None = None,
     progress: Progress | None = None,
@@ -130,6 +137,7 @@ def draw_card(
         station: number of the camera; below :func:`draw_dataset`'s ``stations`` and with its ``seed`` its
             surroundings are known from there.
         bursts: how many triggers, labels in turn.
+        photos_per_burst: a second or two apart.
         seed: as for the data set.
         truth: CSV that gets the columns of ``TRUTH_COLUMNS`` (photo: path below ``out``); beside ``out`` where None.
 
@@ -142,7 +150,7 @@ def draw_card(
     plan = [_plan(rng, label, station, _SUMMER) for label in rng.permutation(np.asarray(order)).tolist()]
     folder = out / CARD_FOLDER
     jobs = [
-        (burst, [folder / _file_name(burst.number * PHOTOS_PER_BURST + i) for i in range(PHOTOS_PER_BURST)])
+        (burst, [folder / _file_name(burst.number * photos_per_burst + i) for i in range(photos_per_burst)])
         for burst in _in_order_of_time(plan)
     ]
     drawn = _draw_all(jobs, seed, progress)
@@ -213,7 +221,7 @@ def _draw_burst(landscape: Landscape, burst: _Burst, paths: list[Path]) -> list[
     hour = burst.start.hour + burst.start.minute / 60
     light = light_night(landscape, burst.seed) if burst.night else light_day(landscape, hour, burst.seed)
     celsius = round(9 + 7 * math.sin(math.pi * (hour - 8.5) / 12) + rng.normal(0, 3))
-    steps = [0.0, *np.cumsum(rng.integers(1, 3, PHOTOS_PER_BURST - 1)).tolist()]
+    steps = [0.0, *np.cumsum(rng.integers(1, 3, len(paths) - 1)).tolist()]
     scenes = _walk(landscape, burst, rng, steps)
     return [
         _take(landscape, light, burst, path, scene, seconds, celsius)
@@ -265,7 +273,7 @@ def _somewhere(landscape: Landscape, species: Species, rng: np.random.Generator,
         share = min(visible_share(landscape, _later(animal, seconds)) for seconds in steps)
         if share > best_share:
             best, best_share = animal, share
-        if share >= rng.uniform(0.6, 0.95):
+        if share >= rng.uniform(0.75, 0.98):
             break
     assert best is not None  # _TRIES is above 0
     return best
@@ -275,7 +283,7 @@ def _any_animal(species: Species, rng: np.random.Generator) -> Animal:
     near, far = species.nearest_m, species.farthest_m
     distance = float(near * (far / near) ** rng.random())
     side = 0.0 if rng.random() < 0.5 else 180.0
-    turn = side + float(rng.uniform(-50, 50)) if rng.random() < 0.88 else float(rng.uniform(0, 360))
+    turn = side + float(rng.uniform(-42, 42)) if rng.random() < 0.92 else float(rng.uniform(0, 360))
     pose = Pose(
         turn=turn,
         stride=float(rng.uniform(0, 6.3)),

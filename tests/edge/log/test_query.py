@@ -25,6 +25,10 @@ PHOTOS = (
 )
 
 
+def sha(number: int) -> str:
+    return str(number).ljust(64, "0")
+
+
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("query") / "log.db"
@@ -37,7 +41,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 continue
             decision = label if label in ("empty", "unknown") else "species"
             said = Detection(BUNDLE, "shades", label, confidence, decision, (("deer", confidence),), b"", False)
-            log.add_file(facts, photo=PhotoFacts(f"{i:064x}", 40, 30), detection=said, failure=None)
+            log.add_file(facts, photo=PhotoFacts(sha(i), 40, 30), detection=said, failure=None)
     return path
 
 
@@ -128,7 +132,7 @@ def test_details_hold_every_answer_every_review_and_the_event(tmp_path: Path, da
     path = tmp_path / "log.db"
     path.write_bytes(database.read_bytes())
     with store.open_for_writing(path) as log:
-        log.add_review(f"{1:064x}", [Observation("fox", count=2, comment="cubs")], "Ada")
+        log.add_review(sha(1), [Observation("fox", count=2, comment="cubs")], "Ada")
     with closing(store.open_for_reading(path)) as connection:
         found = details.of_file(connection, 2, 120.0)
     assert found["label"] == "fox"

@@ -289,7 +289,7 @@ def test_detection_of_an_unknown_bundle_is_refused(log: Log) -> None:
 
 
 def test_two_agents_on_one_log_add_each_file_once(log: Log, path: Path) -> None:
-    names = [f"IMG_{i:04}.JPG" for i in range(40)]
+    names = [f"IMG_{i:04}.JPG" for i in range(100)]
     troubles: list[Exception] = []
 
     def agent() -> None:
@@ -297,6 +297,7 @@ def test_two_agents_on_one_log_add_each_file_once(log: Log, path: Path) -> None:
             with store.open_for_writing(path) as mine:
                 for name in names:
                     mine.add_file(other(path=name), photo=PHOTO, detection=DEER, failure=None)
+                    mine.add_file(other(path=f"cut-{name}"), photo=None, detection=None, failure=TRUNCATED)
         except LogError as error:
             troubles.append(error)
 
@@ -306,7 +307,7 @@ def test_two_agents_on_one_log_add_each_file_once(log: Log, path: Path) -> None:
     for thread in threads:
         thread.join()
     assert troubles == []
-    assert (count(path, "file"), count(path, "classification")) == (40, 1)
+    assert (count(path, "file"), count(path, "classification")) == (200, 1)
 
 
 # Reviews

@@ -1,0 +1,179 @@
+"""How much memory does the agent need? Starts ``fieldmark watch`` as a device does, feeds it photos, asks the kernel.
+
+The agent runs as a child process, long-running, on a device root with a bundle. Photos appear in its folder one after
+the other; once the log holds a row for each, VmRSS and VmHWM of the child are read from ``/proc``. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from benchmarks import drawn, material, report
+from benchmarks.report import Claim, Result
+from edge.errors import LogError
+from edge.log import store
+from edge.model import runtime
+
+MOST_MB = 90.0
+REAL_PHOTOS, DRAWN_PHOTOS = 56, 4
+_POLL_S, _PATIENCE_S = 0.05, 180.0
+
+# What the watching process loads, in an order in which each line shows what it alone adds.
+_LOADED = [
+    ("Python itself", "import sys"),
+    ("numpy", "import numpy"),
+    ("Pillow and its formats", "import edge.photo"),
+    ("watchdog", "import edge.agent.hints"),
+    ("SQLite and the log", "import edge.log.store"),
+    ("the rest of the agent", "import edge.agent.process, edge.agent.run"),
+    ("runtime and model",
+     "from pathlib import Path; from edge.model import bundle, classify; slot = Path(sys.argv[1]); classifier = classify.Classifier((slot / bundle.MODEL).read_bytes(),"
+     " bundle.parse_manifest((slot / bundle.MANIFEST).read_bytes()))"),
+    ("the first answer",
+     "classifier.classify_pixels(numpy.zeros((classifier.spec.height, classifier.spec.width, 3), numpy.uint8))"),
+    ("a 12-megapixel photo", "classifier.classify(Path(sys.argv[2]).read_bytes())"),
+]  # fmt: skip
+
+
+def main() -> None:
+    """The command."""
+    options = report.parser("agent_memory", __doc__)
+    material.add_data_option(options)
+    material.add_bundle_option(options)
+    options.add_argument("--side", type=int, default=320, help="input side of the bundle that is trained; default 320")
+    options.add_argument("--runtime", choices=runtime.NAMES, action="append", help="default: all installed ones")
+    options.add_argument(
+        "--breakdown", action="store_true", help="also what each import adds, and the largest mappings"
+    )
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fieldmark-benchmark-") as scratch:
+        report.finish(_measure(chosen, Path(scratch)), chosen)
+
+
+def _measure(options: argparse.Namespace, scratch: Path) -> Result:
+    bundle = material.bundle(options, scratch, options.side)
+    photos = _photos(options.data, scratch / "photos")
+    claims, detail = [], {}
+    preferred = runtime.installed()[0].name
+    for name in options.runtime or [each.name for each in runtime.installed()]:
+        admitted = material.for_runtime(bundle, name, scratch)
+        if admitted is None:
+            report.say(f"{name}: the bundle did not pass the gate there.")
+            continue
+        slot = material.device(admitted, scratch / f"device-{name}")
+        watched = _watch(scratch / f"device-{name}", photos, scratch / f"watched-{name}", options.breakdown)
+        detail[name] = {"input": slot.manifest.input.width, **watched}
+        if options.breakdown:
+            detail[name]["loaded, MB resident after each"] = _load_in_order(slot.path, photos[-1], scratch)
+        what = f"agent's peak memory over {len(photos)} photos, {name}"
+        claims.append(Claim(what, watched["peak_mb"], "MB", MOST_MB if name == preferred else None))
+    return Result("agent_memory", claims, {"photos": len(photos), "drawn_12_megapixels": DRAWN_PHOTOS}, detail)
+
+
+def _photos(data: Path, folder: Path) -> list[Path]:
+    """Real photos where there are some, and drawn ones of 12 megapixels, of which the agent needs most."""
+    folder.mkdir()
+    real = material.trailcam_photos(data, REAL_PHOTOS) if (data / "trailcam").is_dir() else []
+    paths = [Path(shutil.copyfile(photo, folder / f"{i:03d}{photo.suffix}")) for i, photo in enumerate(real)]
+    wanted = DRAWN_PHOTOS + REAL_PHOTOS - len(real)
+    for number, content in enumerate(drawn.variants(drawn.photo(), wanted)):
+        paths.append(folder / f"drawn{number:03d}.jpg")
+        paths[-1].write_bytes(content)
+    return paths
+
+
+def _watch(root: Path, photos: list[Path], folder: Path, breakdown: bool) -> dict[str, Any]:
+    """Run the agent until every photo has its row; its memory in MB (10^6 bytes)."""
+    folder.mkdir()
+    report.say(f"watching with the bundle in {root.name}, {len(photos)} photos ...")
+    command = material.python("fieldmark", "watch", folder, "--root", root, "--settle", "0.2")
+    with (root.parent / f"{root.name}.stderr").open("w+b") as said:
+        agent = subprocess.Popen(command, cwd="/", env=material.environment(root.parent), stdout=said, stderr=said)
+        try:
+            for count, photo in enumerate(photos, 1):
+                _appear(photo, folder)
+                _wait_for_rows(store.path_below(root), count, agent, said.name)
+            facts = _memory(agent.pid)
+            mapped = {"largest_mappings_mb": _mappings(agent.pid)} if breakdown else {}
+        finally:
+            agent.send_signal(signal.SIGTERM)
+            agent.wait(timeout=60)
+    return {**facts, **mapped}
+
+
+def _appear(photo: Path, folder: Path) -> None:
+    """A photo comes whole, by rename, as from a card reader."""
+    hidden = folder / f".{photo.name}"
+    shutil.copyfile(photo, hidden)
+    hidden.rename(folder / photo.name)
+
+
+def _wait_for_rows(log: Path, count: int, agent: subprocess.Popen[bytes], said: str) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while _rows(log) < count:
+        if agent.poll() is not None:
+            sys.exit(f"the agent ended with {agent.returncode}: {Path(said).read_text(errors='replace')[-400:]}")
+        if time.monotonic() > deadline:
+            sys.exit(f"no {count} rows within {_PATIENCE_S:.0f} s, {_rows(log)} are there.")
+        time.sleep(_POLL_S)
+
+
+def _rows(log: Path) -> int:
+    if not log.is_file():
+        return 0
+    try:
+        with closing(store.open_for_reading(log)) as connection:
+            return int(connection.execute("SELECT count(*) FROM file").fetchone()[0])
+    except LogError:  # it is being made
+        return 0
+
+
+def _memory(pid: int) -> dict[str, float]:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    found = dict(re.findall(r"^(Vm\w+|Rss\w+):\s+(\d+) kB", status, re.MULTILINE))
+    names = {"peak_mb": "VmHWM", "resident_mb": "VmRSS", "anonymous_mb": "RssAnon", "files_mb": "RssFile"}
+    return {name: int(found[field]) * 1024 / 1e6 for name, field in names.items()}
+
+
+def _mappings(pid: int, most: int = 14) -> dict[str, float]:
+    """Resident MB by what is mapped, the largest first."""
+    sums: dict[str, int] = defaultdict(int)
+    name = ""
+    for line in Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8", errors="replace").splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            parts = line.split(None, 5)
+            name = Path(parts[5]).name if len(parts) == 6 else "anonymous"
+        elif line.startswith("Rss:"):
+            sums[name] += int(line.split()[1])
+    largest = sorted(sums.items(), key=lambda item: -item[1])[:most]
+    return {name: kib * 1024 / 1e6 for name, kib in largest}
+
+
+def _load_in_order(slot: Path, photo: Path, scratch: Path) -> dict[str, float]:
+    """Import what the agent imports, bit by bit, in a fresh process; resident MB after each."""
+    lines = ["import sys", "def resident():", "    for line in open('/proc/self/status'):",
+             "        if line.startswith('VmRSS'): print(int(line.split()[1]) * 1024 / 1e6)"]  # fmt: skip
+    for _, step in _LOADED:
+        lines += [step, "resident()"]
+    command = [sys.executable, "-P", "-c", "\n".join(lines), str(slot), str(photo)]
+    done = subprocess.run(
+        command, cwd="/", env=material.environment(scratch), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"the breakdown failed: {done.stderr.strip()[-400:]}")
+    return dict(zip((name for name, _ in _LOADED), map(float, done.stdout.split()), strict=True))
+
+
+if __name__ == "__main__":
+    main()

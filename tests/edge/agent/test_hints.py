@@ -1,0 +1,99 @@
+"""The real file events of this machine. Waiting ends with the event; the long timeouts are only for a lost one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edge.agent import hints
+from edge.agent.hints import FileEvents
+
+LONG_S = 20.0
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Iterator[FileEvents]:
+    with closing(FileEvents()) as listening:
+        assert listening.listen([tmp_path]) == []
+        yield listening
+
+
+def wait_for(events: FileEvents, path: Path) -> bool:
+    """Whether an event names the path before too long."""
+    for _ in range(50):
+        found = events.wait(LONG_S)
+        if str(path) in found:
+            return True
+        if not found and not events.lost():
+            return False
+    return False
+
+
+def test_closed_file_is_named(events: FileEvents, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"x")
+    assert wait_for(events, path)
+
+
+def test_file_moved_within_the_folder_is_named_by_its_new_name(events: FileEvents, tmp_path: Path) -> None:
+    part, path = tmp_path / "a.jpg.part", tmp_path / "a.jpg"
+    part.write_bytes(b"x")
+    part.rename(path)
+    assert wait_for(events, path)
+
+
+def test_file_moved_in_from_elsewhere_is_named(
+    events: FileEvents, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "a.jpg"
+    outside.write_bytes(b"x")
+    outside.rename(tmp_path / "a.jpg")
+    assert wait_for(events, tmp_path / "a.jpg")
+
+
+def test_name_that_is_not_utf8_is_named(events: FileEvents, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    path.write_bytes(b"x")
+    assert wait_for(events, path)
+
+
+def test_new_folder_asks_for_a_search(events: FileEvents, tmp_path: Path) -> None:
+    (tmp_path / "DCIM").mkdir()
+    events.wait(LONG_S)
+    assert events.lost()
+    assert not events.lost()
+
+
+def test_wake_from_another_thread_ends_a_wait(tmp_path: Path) -> None:
+    with closing(FileEvents()) as listening:
+        waker = threading.Timer(0.01, listening.wake)
+        waker.start()
+        assert listening.wait(LONG_S) == []
+        waker.join()
+
+
+def test_wait_ends_by_itself(tmp_path: Path) -> None:
+    with closing(FileEvents()) as listening:
+        assert listening.wait(0.0) == []
+
+
+def test_events_beyond_the_bound_are_lost_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hints, "MOST_QUEUED", 2)
+    with closing(FileEvents()) as listening:
+        for i in range(3):
+            listening._put(f"/photos/{i}.jpg")
+        assert listening.wait(0.0) == ["/photos/0.jpg", "/photos/1.jpg"]
+        assert listening.lost()
+
+
+def test_folder_that_is_not_there_is_a_trouble_and_no_end(tmp_path: Path) -> None:
+    with closing(FileEvents()) as listening:
+        [trouble] = listening.listen([tmp_path / "no card", tmp_path])
+        assert "no card" in trouble
+        (tmp_path / "a.jpg").write_bytes(b"x")
+        assert wait_for(listening, tmp_path / "a.jpg")

@@ -1,0 +1,173 @@
+"""The agent as a process of its own, on a device root with a real bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.agent import config, process, run, slots
+from edge.agent.config import Agent, Source
+from edge.agent.run import Plan
+from edge.errors import DeviceError
+from edge.log import query, store
+from tests.fakes.camera import jpeg, put
+
+ROOT = Path(__file__).resolve().parents[3]
+LONG_S = 60
+
+
+@pytest.fixture
+def plan(device_root: Path, tmp_path: Path) -> Plan:
+    (tmp_path / "photos").mkdir()
+    slot = slots.current(device_root)
+    return Plan(
+        device=slots.device_id(device_root),
+        slot=slot.path,
+        digest=slot.digest,
+        development=slot.development,
+        sources=(Source(tmp_path / "photos", station="beech"),),
+        log=store.path_below(device_root),
+        agent=Agent(settle_s=0.2),
+        once=True,
+        patience_s=0.0,
+    )
+
+
+def spawn(plan: Plan) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "edge.agent.process", process.to_text(plan, as_json=True)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def rows(plan: Plan) -> list[query.Row]:
+    with closing(store.open_for_reading(plan.log)) as connection:
+        return list(query.rows(connection))
+
+
+def folder(plan: Plan) -> Path:
+    return plan.sources[0].path
+
+
+def say_nothing(*arguments: Any) -> None:
+    pass
+
+
+def test_plan_comes_through_the_command_line_as_it_was(plan: Plan) -> None:
+    odd = Source(Path(os.fsdecode(b"/srv/caf\xe9 '\"\n")), "bo\u00eete", "cam", "-03:30")
+    wide = Plan(**{**vars(plan), "sources": (*plan.sources, odd), "agent": Agent(1.5, 2.5, 3.5, 4)})
+    text = process.to_text(wide, as_json=True)
+    assert text.isascii()
+    assert process.from_text(text) == (wide, True)
+
+
+def test_bundle_on_a_device_classifies_a_folder_once(plan: Plan) -> None:
+    put(folder(plan) / "a.jpg", jpeg(10))
+    put(folder(plan) / "b.jpg", b"broken")
+    with spawn(plan) as agent:
+        out, err = agent.communicate(timeout=LONG_S)
+    assert agent.returncode == 0, err
+    found = json.loads(out)
+    assert (found["schema"], found["classified"], found["failed"], found["not_ready"]) == (1, 1, 1, 0)
+    [good, bad] = rows(plan)
+    slot = slots.current(plan.slot.parents[4])
+    assert good.label in [label.name for label in slot.manifest.labels] + ["unknown"]
+    assert (good.bundle_digest, good.model_digest) == (slot.digest, slot.model_digest)
+    assert good.bundle == f"{slot.manifest.name}-{slot.manifest.sequence}"
+    assert bad.failure_code == "unrecognised"
+
+
+def test_agent_needs_neither_command_line_library_nor_cryptography(plan: Plan) -> None:
+    put(folder(plan) / "a.jpg", jpeg(10))
+    script = (
+        "import sys; from edge.agent import process; process.main(sys.argv[1:]);"
+        "print(*(set(sys.modules) & {'typer', 'rich', 'pydantic', 'cryptography', 'http.server', 'edge.cli'}))"
+    )
+    command = [sys.executable, "-c", script, process.to_text(plan, as_json=False)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+    assert len(rows(plan)) == 1
+
+
+def test_running_agent_takes_what_arrives_and_ends_at_sigterm(plan: Plan) -> None:
+    plan = Plan(**{**vars(plan), "once": False})
+    put(folder(plan) / "before.jpg", jpeg(10))
+    with spawn(plan) as agent:
+        assert agent.stderr is not None
+        said = ""
+        while "before.jpg" not in said:  # its line comes after its row
+            said = agent.stderr.readline()
+            assert said, "the agent ended early"
+        put(folder(plan) / "DCIM" / "while.jpg", jpeg(20))
+        while "while.jpg" not in said:
+            said = agent.stderr.readline()
+            assert said, "the agent ended early"
+        assert {row.path for row in rows(plan)} == {"before.jpg", "DCIM/while.jpg"}
+        agent.send_signal(signal.SIGTERM)
+        out, err = agent.communicate(timeout=LONG_S)
+    assert agent.returncode == 0, err
+    assert json.loads(out)["classified"] == 2
+    assert "Stopped as asked" in err
+
+
+def test_slot_that_was_altered_after_it_was_verified_is_refused(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    model = plan.slot / "model.tflite"
+    model.chmod(0o644)
+    model.write_bytes(model.read_bytes()[:-1] + b"!")
+    with pytest.raises(DeviceError, match="not what was installed"):
+        run.load_model(plan)
+    assert process.main([process.to_text(plan, as_json=False)]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("fieldmark: ")
+    assert not plan.log.exists()
+
+
+def test_unexpected_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert process.main(["{}"]) == 1
+    assert capsys.readouterr().err == "fieldmark: unexpected KeyError: 'plan'.\n"
+
+
+# Which folders
+
+
+def test_named_folder_takes_what_the_settings_say_of_it(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    known = Source(tmp_path, "beech", "cam", "+01:00")
+    found = run.choose_sources(
+        config.Config((known, Source(tmp_path / "other"))), tmp_path / "link", utc_offset="+02:00"
+    )
+    assert found == (Source(tmp_path, "beech", "cam", "+02:00"),)
+
+
+def test_without_a_folder_the_settings_name_them(tmp_path: Path) -> None:
+    settings = config.Config((Source(tmp_path / "a"), Source(tmp_path / "b", "oak")))
+    assert run.choose_sources(settings, None) == settings.sources
+
+
+@pytest.mark.parametrize(
+    ("sources", "folder", "station", "says"),
+    [
+        pytest.param((), None, None, "no folder to watch", id="no folder at all"),
+        pytest.param((), Path("nowhere"), None, "is no folder", id="a folder that is not there"),
+        pytest.param(
+            (Source(Path("/a")), Source(Path("/b"))), None, "oak", "several sources", id="one station for two folders"
+        ),
+    ],
+)
+def test_folders_that_make_no_sense_are_refused(
+    sources: tuple[Source, ...], folder: Path | None, station: str | None, says: str
+) -> None:
+    with pytest.raises(config.ConfigError, match=says):
+        run.choose_sources(config.Config(sources), folder, station=station)

@@ -1,0 +1,354 @@
+"""Which photos are ready. The clock and the file events are the test's own, so nothing sleeps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from edge.agent import watch as watching
+from edge.agent.config import Source
+from edge.agent.lease import Look, Writer
+from edge.agent.watch import Candidate, Clock, Watch, scan
+from tests.fakes.camera import put
+
+SETTLE_S = 2.0
+
+
+@dataclass
+class World:
+    """A clock that only moves while the agent waits, file events, and things that happen meanwhile.
+
+    Attributes:
+        now_s: what both clocks say.
+        script: what happens at which time: called when a wait passes it; returns paths that an event names.
+        writing: files that somebody has open.
+        unknown: the file system grants no leases.
+    """
+
+    now_s: float = 1_000_000.0
+    script: list[tuple[float, Callable[[], Sequence[Path] | None]]] = field(default_factory=list)
+    writing: set[Path] = field(default_factory=set)
+    unknown: bool = False
+    changed_s: dict[Path, float] = field(default_factory=dict)
+    waits: list[float] = field(default_factory=list)
+    events_lost: bool = False
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(lambda: self.now_s, lambda: self.now_s)
+        self.stop = Event()
+
+    def at(self, seconds: float, happens: Callable[[], Sequence[Path] | None]) -> None:
+        self.script.append((1_000_000.0 + seconds, happens))
+        self.script.sort(key=lambda each: each[0])
+
+    def wait(self, timeout_s: float) -> Sequence[str]:
+        assert timeout_s >= 0
+        self.waits.append(timeout_s)
+        end_s = self.now_s + timeout_s
+        if self.script and self.script[0][0] <= end_s:
+            time_s, happens = self.script.pop(0)
+            self.now_s = max(self.now_s, time_s)
+            return [str(path) for path in happens() or ()]
+        self.now_s = end_s
+        return []
+
+    def lost(self) -> bool:
+        was, self.events_lost = self.events_lost, False
+        return was
+
+    def look(self, path: Path) -> Look | None:
+        if not path.is_file() or path.is_symlink():
+            return None
+        facts = path.stat()
+        writer = Writer.SOMEBODY if path in self.writing else Writer.NOBODY
+        changed_s = self.changed_s.get(path, 0.0)
+        return Look(facts.st_size, facts.st_mtime_ns, changed_s, Writer.UNKNOWN if self.unknown else writer)
+
+
+@dataclass
+class Setup:
+    folder: Path
+    world: World
+    known: set[Candidate] = field(default_factory=set)
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(
+            [Source(self.folder)],
+            known=self.known.__contains__,
+            hints=self.world,
+            settle_s=SETTLE_S,
+            scan_interval_s=60.0,
+            clock=self.world.clock,
+            look=self.world.look,
+            say=self.said.append,
+        )
+
+    def backlog(self, patience_s: float = 10.0) -> list[str]:
+        return [self._took(each) for each in self.watch.backlog(self.world.stop, patience_s=patience_s)]
+
+    def ready(self, until_s: float) -> Iterator[tuple[str, float]]:
+        """Names with the second at which they came, until the clock passes ``until_s``."""
+        self.world.at(until_s, self.world.stop.set)  # type: ignore[arg-type]
+        for each in self.watch.ready(self.world.stop):
+            yield self._took(each), self.world.now_s - 1_000_000.0
+
+    def _took(self, candidate: Candidate) -> str:
+        self.known.add(candidate)
+        return candidate.text
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    return Setup(folder, World())
+
+
+def just_changed(setup: Setup, path: Path) -> Path:
+    setup.world.changed_s[path] = setup.world.now_s
+    return path
+
+
+# The search
+
+
+def test_search_is_recursive_in_the_order_of_names(setup: Setup) -> None:
+    for name in ("b.jpg", "a.JPG", "DCIM/101/2.jpg", "DCIM/101/1.jpg", "DCIM/100/9.png", "c.mp4"):
+        put(setup.folder / name, b"x")
+    assert setup.backlog() == ["DCIM/100/9.png", "DCIM/101/1.jpg", "DCIM/101/2.jpg", "a.JPG", "b.jpg", "c.mp4"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(".hidden.jpg", id="a hidden file"),
+        pytest.param("~upload.jpg", id="a temporary file"),
+        pytest.param(".Trash-1000/files/a.jpg", id="a hidden folder"),
+        pytest.param("$RECYCLE.BIN/a.jpg", id="a recycle bin"),
+        pytest.param("notes.txt", id="no photo"),
+        pytest.param("IMG_0001.JPG.part", id="an unfinished upload under a temporary name"),
+    ],
+)
+def test_what_is_no_photo_is_left_out(setup: Setup, name: str) -> None:
+    path = put(setup.folder / name, b"x")
+    assert setup.backlog() == []
+    setup.world.at(1, lambda: [path])  # and an event does not change that
+    assert list(setup.ready(until_s=10)) == []
+
+
+def test_links_are_not_followed(setup: Setup, tmp_path: Path) -> None:
+    outside = put(tmp_path / "outside" / "a.jpg", b"x")
+    (setup.folder / "file.jpg").symlink_to(outside)
+    (setup.folder / "folder").symlink_to(outside.parent)
+    (setup.folder / "round").symlink_to(setup.folder)
+    assert setup.backlog() == []
+    setup.world.at(1, lambda: [setup.folder / "file.jpg"])
+    assert list(setup.ready(until_s=10)) == []
+
+
+def test_pipe_with_the_name_of_a_photo_is_left_out(setup: Setup) -> None:
+    os.mkfifo(setup.folder / "a.jpg")
+    assert setup.backlog() == []
+
+
+def test_name_that_is_not_utf8_is_found(setup: Setup) -> None:
+    put(setup.folder / os.fsdecode(b"caf\xe9.jpg"), b"x")
+    assert setup.backlog() == ["caf%E9.jpg"]
+
+
+def test_time_beyond_what_the_log_can_hold_is_cut(setup: Setup) -> None:
+    path = setup.folder / "a.jpg"
+    path.write_bytes(b"x")
+    os.utime(path, (2**36, 2**36))
+    [found] = scan(Source(setup.folder), {})
+    assert found.mtime_ns == 2**63 - 1
+
+
+def test_folder_that_is_not_there_is_said_once_and_tried_again(setup: Setup) -> None:
+    setup.folder.rmdir()
+    setup.world.at(70, lambda: put(setup.folder / "a.jpg", b"x") and None)
+    assert list(setup.ready(until_s=200)) == [("a.jpg", 120.0)]
+    assert len(setup.said) == 1
+    assert str(setup.folder) in setup.said[0]
+
+
+def test_known_files_are_counted_and_not_yielded(setup: Setup) -> None:
+    put(setup.folder / "a.jpg", b"x")
+    assert setup.backlog() == ["a.jpg"]
+    assert setup.backlog() == []
+    assert setup.watch.already == 1
+
+
+def test_changed_file_is_another_file(setup: Setup) -> None:
+    put(setup.folder / "a.jpg", b"x")
+    setup.backlog()
+    put(setup.folder / "a.jpg", b"xy")
+    assert setup.backlog() == ["a.jpg"]
+
+
+# Ready
+
+
+def test_old_file_is_ready_at_once(setup: Setup) -> None:
+    put(setup.folder / "a.jpg", b"x")
+    assert setup.backlog() == ["a.jpg"]
+    assert setup.world.waits == []
+
+
+def test_file_that_just_changed_is_ready_after_the_settle_time(setup: Setup) -> None:
+    just_changed(setup, put(setup.folder / "a.jpg", b"x"))
+    assert list(setup.ready(until_s=30)) == [("a.jpg", SETTLE_S)]
+
+
+def test_file_that_keeps_growing_is_not_ready(setup: Setup) -> None:
+    path = just_changed(setup, put(setup.folder / "a.jpg", b"x"))
+
+    def grow(size: int) -> Callable[[], None]:
+        return lambda: just_changed(setup, put(path, b"x" * size)) and None
+
+    for second in range(1, 9):
+        setup.world.at(second, grow(second + 1))
+    [(name, ready_s)] = setup.ready(until_s=30)
+    assert name == "a.jpg"
+    assert 8 + SETTLE_S <= ready_s <= 8 + 2 * SETTLE_S
+
+
+def test_file_with_an_open_writer_is_not_ready_however_long_it_rests(setup: Setup) -> None:
+    path = put(setup.folder / "a.jpg", b"x")
+    setup.world.writing.add(path)
+    setup.world.at(50, lambda: setup.world.writing.clear())
+    [(name, ready_s)] = setup.ready(until_s=100)
+    assert name == "a.jpg"
+    assert 50 <= ready_s <= 51
+
+
+def test_closed_file_is_ready_at_once(setup: Setup) -> None:
+    path = setup.folder / "a.jpg"
+    setup.world.at(5, lambda: [just_changed(setup, put(path, b"x"))])
+    assert list(setup.ready(until_s=30)) == [("a.jpg", 5.0)]
+
+
+def test_event_of_a_file_that_somebody_still_writes_is_only_a_hint(setup: Setup) -> None:
+    path = setup.folder / "a.jpg"
+    setup.world.writing.add(path)
+    setup.world.at(5, lambda: [just_changed(setup, put(path, b"x"))])
+    setup.world.at(8, lambda: setup.world.writing.clear())
+    [(name, ready_s)] = setup.ready(until_s=30)
+    assert 8 <= ready_s <= 9
+
+
+def test_empty_file_is_not_ready_when_closed_but_when_settled(setup: Setup) -> None:
+    path = setup.folder / "a.jpg"
+    setup.world.at(5, lambda: [just_changed(setup, put(path, b""))])
+    assert list(setup.ready(until_s=30)) == [("a.jpg", 5 + SETTLE_S)]
+
+
+def test_without_leases_only_the_settle_time_counts(setup: Setup) -> None:
+    setup.world.unknown = True
+    old = put(setup.folder / "old.jpg", b"x")
+    closed = setup.folder / "closed.jpg"
+    setup.world.at(5, lambda: [put(closed, b"x")])
+    assert old.exists()
+    assert list(setup.ready(until_s=30)) == [("old.jpg", SETTLE_S), ("closed.jpg", 5 + SETTLE_S)]
+
+
+def test_clock_that_jumps_back_only_costs_the_settle_time(setup: Setup) -> None:
+    path = put(setup.folder / "a.jpg", b"x")
+    setup.world.changed_s[path] = setup.world.now_s + 3600
+    assert list(setup.ready(until_s=30)) == [("a.jpg", SETTLE_S)]
+
+
+def test_file_that_goes_away_while_it_settles_is_forgotten(setup: Setup) -> None:
+    path = just_changed(setup, put(setup.folder / "a.jpg", b"x"))
+    setup.world.at(1, path.unlink)
+    assert list(setup.ready(until_s=30)) == []
+    assert setup.watch.not_ready == 0
+
+
+def test_file_that_changed_after_it_was_yielded_comes_again(setup: Setup) -> None:
+    put(setup.folder / "a.jpg", b"x")
+    seen = []
+    for candidate in setup.watch.backlog(setup.world.stop):
+        seen.append(candidate.size_bytes)
+        if len(seen) == 1:
+            put(setup.folder / "a.jpg", b"xyz")
+            setup.watch.put_back(candidate)
+    assert seen == [1, 3]
+
+
+# Without events
+
+
+def test_new_file_without_an_event_is_found_by_the_next_search(setup: Setup) -> None:
+    setup.world.at(10, lambda: put(setup.folder / "a.jpg", b"x") and None)
+    assert list(setup.ready(until_s=100)) == [("a.jpg", 60.0)]
+
+
+def test_lost_events_lead_to_a_search_at_once(setup: Setup) -> None:
+    def lose() -> None:
+        put(setup.folder / "a.jpg", b"x")
+        setup.world.events_lost = True
+
+    setup.world.at(10, lose)
+    assert list(setup.ready(until_s=100)) == [("a.jpg", 10.0)]
+
+
+def test_stop_ends_the_search_between_two_files(setup: Setup) -> None:
+    for i in range(5):
+        put(setup.folder / f"{i}.jpg", b"x")
+    taken = []
+    for candidate in setup.watch.ready(setup.world.stop):
+        taken.append(candidate.text)
+        if len(taken) == 2:
+            setup.world.stop.set()
+    assert taken == ["0.jpg", "1.jpg"]
+
+
+# Once
+
+
+def test_backlog_waits_for_an_unfinished_file_up_to_a_bound(setup: Setup) -> None:
+    put(setup.folder / "whole.jpg", b"x")
+    setup.world.writing.add(put(setup.folder / "open.jpg", b"x"))
+    assert setup.backlog(patience_s=7.0) == ["whole.jpg"]
+    assert setup.world.now_s == 1_000_007.0
+    assert setup.watch.not_ready == 1
+
+
+def test_backlog_takes_a_file_that_is_finished_in_time(setup: Setup) -> None:
+    setup.world.writing.add(put(setup.folder / "open.jpg", b"x"))
+    setup.world.at(4, lambda: setup.world.writing.clear())
+    assert setup.backlog(patience_s=7.0) == ["open.jpg"]
+    assert setup.watch.not_ready == 0
+
+
+def test_more_unfinished_files_than_are_remembered_are_all_taken(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "MOST_PENDING", 4)
+    setup.world.unknown = True  # so every file must settle
+    names = [f"{i:02}.jpg" for i in range(15)]
+    for name in names:
+        put(setup.folder / name, b"x")
+    assert setup.backlog() == names
+
+
+def test_more_files_that_never_settle_than_are_remembered_do_not_loop_for_ever(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "MOST_PENDING", 4)
+    for i in range(15):
+        setup.world.writing.add(put(setup.folder / f"{i}.jpg", b"x"))
+    assert setup.backlog(patience_s=5.0) == []
+    assert setup.world.now_s == 1_000_005.0
+
+
+def test_waiting_for_a_long_writer_is_not_busy(setup: Setup) -> None:
+    setup.world.writing.add(put(setup.folder / "open.jpg", b"x"))
+    assert list(setup.ready(until_s=100)) == []
+    assert len(setup.world.waits) < 250
+    assert min(setup.world.waits[:-1]) > 0.0

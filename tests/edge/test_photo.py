@@ -1,0 +1,427 @@
+"""One image file: what is read and what is refused before it costs anything, and when it was taken."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import socket
+import struct
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from edge import photo
+from edge.errors import PhotoError
+
+MODIFIED_S = 1_714_543_929.0  # 2024-05-01T06:12:09 UTC
+
+
+def encoded(form: str = "JPEG", *, size: tuple[int, int] = (8, 6), exif: Image.Exif | bytes = b"") -> bytes:
+    """A grey photo."""
+    out = io.BytesIO()
+    Image.new("RGB", size, (90, 90, 90)).save(out, form, exif=exif)
+    return out.getvalue()
+
+
+def exif(
+    original: str | bytes | None = None,
+    *,
+    changed: str | None = None,
+    offset: str | None = None,
+    offset_changed: str | None = None,
+    subsec: str | None = None,
+) -> Image.Exif:
+    """EXIF with times as a camera writes them."""
+    made = Image.Exif()
+    made[0x010F] = "Test"  # Pillow writes no EXIF into a PNG that seems empty
+    detail = made.get_ifd(0x8769)
+    if changed is not None:
+        made[0x0132] = changed
+    for tag, value in ((0x9003, original), (0x9011, offset), (0x9010, offset_changed), (0x9291, subsec)):
+        if value is not None:
+            detail[tag] = value
+    return made
+
+
+def taken(content: bytes | None, name: str = "IMG_0001.JPG", utc_offset: str | None = None) -> photo.Taken:
+    image = None if content is None else photo.open_image(content)
+    return photo.taken(Path("/photos") / name, MODIFIED_S, image, utc_offset)
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A PNG of a hundred bytes whose header promises a picture of any size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("IMG_0001.JPG", True),
+        ("a.jpeg", True),
+        ("a.mpo", True),
+        ("a.TIF", True),
+        ("a.WebP", True),
+        ("clip.AVI", True),
+        ("clip.mp4", True),
+        (".hidden.jpg", False),
+        ("~draft.jpg", False),
+        ("notes.txt", False),
+        ("a.heic", True),
+        ("a.xcf", False),
+        ("a.jpg.part", False),
+        ("jpg", False),
+    ],
+)
+def test_pictures_and_videos_get_a_row_and_temporary_names_do_not(name: str, expected: bool) -> None:
+    assert photo.is_candidate(Path("/photos") / name) is expected
+
+
+# --- reading
+
+
+def test_a_photo_is_read_whole_with_its_hash(tmp_path: Path) -> None:
+    content = encoded()
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    found = photo.read(path)
+    assert found.data == content
+    assert found.sha256 == hashlib.sha256(content).hexdigest()
+    assert path.read_bytes() == content
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _too_large(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(photo.MAX_BYTES + 1)  # sparse
+
+
+def _dangling(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere")
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def _socket(path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(path.parent)  # a socket's path is at most 107 bytes
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "code"),
+    [
+        pytest.param("a.jpg", lambda path: None, "missing", id="a file that is gone"),
+        pytest.param("a.jpg", _dangling, "missing", id="a link to nothing"),
+        pytest.param("a.jpg", _empty, "empty", id="no bytes"),
+        pytest.param("a.jpg", _too_large, "too large", id="one byte over the cap"),
+        pytest.param("a.jpg", Path.mkdir, "not a file", id="a folder"),
+        pytest.param("a.jpg", os.mkfifo, "not a file", id="a named pipe that nobody writes to"),
+        pytest.param("a.jpg", _socket, "unreadable", id="a socket"),
+        pytest.param("a.jpg", _loop, "unreadable", id="a link to itself"),
+        pytest.param("clip.MP4", _empty, "video", id="a video"),
+        pytest.param("a\0.jpg", lambda path: None, "missing", id="a name that no file can have"),
+        pytest.param("b" * 300 + ".jpg", lambda path: None, "unreadable", id="a name that is too long"),
+    ],
+)
+def test_a_file_that_is_no_photo_is_refused_with_its_code(
+    tmp_path: Path, name: str, make: Callable[[Path], None], code: str
+) -> None:
+    path = tmp_path / name
+    make(path)
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    with pytest.raises(PhotoError) as caught:
+        photo.read(path)
+    assert caught.value.code == code
+    assert "\n" not in str(caught.value)
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before, "a descriptor leaked"
+
+
+def test_a_photo_of_exactly_the_cap_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded()
+    (tmp_path / "a.jpg").write_bytes(content)
+    monkeypatch.setattr(photo, "MAX_BYTES", len(content))
+    assert photo.read(tmp_path / "a.jpg").data == content
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded())
+    path.chmod(0)
+    with pytest.raises(PhotoError) as caught:
+        photo.read(path)
+    assert caught.value.code == "denied"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        pytest.param(PermissionError(13, "Permission denied"), "denied", id="no permission"),
+        pytest.param(OSError(5, "Input/output error"), "unreadable", id="a worn card"),
+    ],
+)
+def test_what_the_system_says_becomes_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, code: str
+) -> None:
+    def refuse(path: Path, flags: int) -> int:
+        raise error
+
+    (tmp_path / "a.jpg").write_bytes(encoded())
+    monkeypatch.setattr(photo.os, "open", refuse)
+    with pytest.raises(PhotoError) as caught:
+        photo.read(tmp_path / "a.jpg")
+    assert caught.value.code == code
+
+
+# --- opening
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "MPO"])
+def test_the_five_formats_open_and_are_not_decoded(form: str) -> None:
+    image = photo.open_image(encoded(form))
+    assert image.size == (8, 6)
+    assert image.format in {form, "JPEG"}  # an MPO of one picture is a JPEG
+
+
+@pytest.mark.parametrize("form", ["GIF", "BMP", "PPM", "TGA", "ICO", "PDF", "EPS"])
+def test_another_format_is_refused_although_pillow_knows_it(form: str) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(out, form)
+    with pytest.raises(PhotoError) as caught:
+        photo.open_image(out.getvalue())
+    assert caught.value.code == "unrecognised"
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [
+        pytest.param(60_000, 60_000, id="a decompression bomb"),
+        pytest.param(2**31 - 1, 1, id="the widest that PNG can claim"),
+        pytest.param(8001, 10_000, id="just over 80 megapixels"),
+    ],
+)
+def test_a_picture_too_large_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch, width: int, height: int
+) -> None:
+    def decode(self: Image.Image) -> None:
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr(photo.PngImagePlugin.PngImageFile, "load", decode)
+    with pytest.raises(PhotoError) as caught:
+        photo.open_image(png_that_claims(width, height))
+    assert caught.value.code == "too large"
+
+
+def test_eighty_megapixels_are_opened() -> None:
+    assert photo.open_image(png_that_claims(8000, 10_000)).size == (8000, 10_000)
+
+
+def test_no_bytes_are_refused() -> None:
+    with pytest.raises(PhotoError) as caught:
+        photo.open_image(b"")
+    assert caught.value.code == "empty"
+
+
+@given(st.binary(max_size=400), st.sampled_from([b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"II*\0", b"RIFF"]))
+def test_any_bytes_open_or_are_refused(content: bytes, start: bytes) -> None:
+    with suppress(PhotoError):
+        photo.open_image(start + content)
+
+
+# --- facts in EXIF
+
+
+def test_camera_is_make_and_model_without_padding() -> None:
+    made = Image.Exif()
+    made[0x010F], made[0x0110] = "RECONYX \0\0", "HYPERFIRE 2"
+    assert photo.camera(photo.open_image(encoded(exif=made))) == ("RECONYX", "HYPERFIRE 2")
+
+
+def test_a_photo_without_exif_has_no_camera() -> None:
+    assert photo.camera(photo.open_image(encoded())) == (None, None)
+
+
+@pytest.mark.parametrize("value", [1, 3, 6, 8])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "MPO"])
+def test_orientation_is_what_exif_says(form: str, value: int) -> None:
+    made = Image.Exif()
+    made[0x0112] = value
+    assert photo.orientation(photo.open_image(encoded(form, exif=made))) == value
+
+
+def test_orientation_of_a_tiff_is_upright_since_pillow_turns_it() -> None:
+    made = Image.Exif()
+    made[0x0112] = 6
+    image = photo.open_image(encoded("TIFF", exif=made))
+    assert photo.orientation(image) == 1
+    assert image.size == (6, 8)
+
+
+def test_orientation_of_a_photo_without_exif_is_upright() -> None:
+    assert photo.orientation(photo.open_image(encoded())) == 1
+
+
+def test_asking_a_damaged_png_for_its_facts_does_not_hide_the_damage() -> None:
+    """Pillow's own ``getexif`` decodes a PNG; if its error is swallowed, the next ``load`` is silent."""
+    content = bytearray(encoded("PNG", size=(64, 64)))
+    content[-20] ^= 0x55
+    image = photo.open_image(bytes(content))
+    photo.camera(image)
+    photo.orientation(image)
+    photo.taken(Path("a.png"), 0.0, image)
+    with pytest.raises(OSError, match="broken data stream"):
+        image.load()
+
+
+# --- when it was taken
+
+WHEN = "2024:05:01 06:12:09"
+
+
+@pytest.mark.parametrize(
+    ("facts", "local", "utc_offset", "flags"),
+    [
+        pytest.param(exif(WHEN), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",), id="original time"),
+        pytest.param(exif(changed=WHEN), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",), id="only DateTime"),
+        pytest.param(
+            exif(WHEN, changed="2025:01:01 00:00:00"), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",),
+            id="original before changed",
+        ),
+        pytest.param(exif(WHEN, offset="-03:30"), "2024-05-01T06:12:09", "-03:30", (), id="with its offset"),
+        pytest.param(exif(WHEN, offset_changed="+05:45"), "2024-05-01T06:12:09", "+05:45", (), id="the other offset"),
+        pytest.param(
+            exif(WHEN, offset="+99:00"), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",), id="impossible offset"
+        ),
+        pytest.param(
+            exif(WHEN, offset="local"), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",), id="offset in words"
+        ),
+        pytest.param(
+            exif(WHEN, subsec="25"), "2024-05-01T06:12:09.25", "+00:00", ("offset-assumed",), id="with a fraction"
+        ),
+        pytest.param(
+            exif(WHEN, subsec="1234567"), "2024-05-01T06:12:09.123456", "+00:00", ("offset-assumed",),
+            id="fraction too fine for Python",
+        ),
+        pytest.param(
+            exif(WHEN, subsec="a7"), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",), id="fraction of rubbish"
+        ),
+        pytest.param(
+            exif("2024-05-01T06:12:09"), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",), id="ISO spelling"
+        ),
+        pytest.param(
+            exif("2024:05:01 06:12:09\0\0"), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",), id="padded"
+        ),
+    ],
+)  # fmt: skip
+def test_exif_time_is_taken_as_the_camera_wrote_it(
+    facts: Image.Exif, local: str, utc_offset: str, flags: tuple[str, ...]
+) -> None:
+    found = taken(encoded(exif=facts), name="20200101_000000.jpg")
+    assert (found.local, found.utc_offset, found.source, found.flags) == (local, utc_offset, "exif", flags)
+    assert found.iso == local + utc_offset
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "MPO"])
+def test_exif_time_is_found_in_every_format(form: str) -> None:
+    found = taken(encoded(form, exif=exif(WHEN, offset="+02:00").tobytes()))
+    assert (found.iso, found.source) == ("2024-05-01T06:12:09+02:00", "exif")
+
+
+def test_offset_in_exif_goes_before_the_one_that_a_person_gave() -> None:
+    assert taken(encoded(exif=exif(WHEN, offset="+02:00")), utc_offset="-05:00").utc_offset == "+02:00"
+    given_by_person = taken(encoded(exif=exif(WHEN)), utc_offset="-05:00")
+    assert (given_by_person.utc_offset, given_by_person.flags) == ("-05:00", ())
+
+
+@pytest.mark.parametrize(
+    "broken", ["0000:00:00 00:00:00", "2024:13:01 06:12:09", "2024:05:01 25:00:00", "    :  :     :  :  ", "soon"]
+)
+def test_a_broken_exif_time_gives_way_to_the_name_and_then_to_the_file(broken: str) -> None:
+    content = encoded(exif=exif(broken))
+    named = taken(content, name="20240501_061209.jpg")
+    assert (named.local, named.source, named.flags) == ("2024-05-01T06:12:09", "name", ("offset-assumed", "not-exif"))
+    by_file = taken(content, name="IMG_0001.jpg")
+    assert (by_file.local, by_file.source, by_file.flags) == (
+        "2024-05-01T06:12:09", "file", ("offset-assumed", "not-exif"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "20240501_061209.jpg",
+        "20240501-061209.jpg",
+        "IMG_20240501_061209.jpg",
+        "2024-05-01 06.12.09.jpg",
+        "2024-05-01_06-12-09(1).JPG",
+        "cam3__2024.05.01 06h12m09__fox.jpg",
+        "2024-05-01T06:12:09.jpg",
+        "PXL_20240501_061209_123.jpg",
+    ],
+)
+def test_a_time_in_the_name_is_found(name: str) -> None:
+    found = taken(encoded(), name=name)
+    assert (found.local, found.source) == ("2024-05-01T06:12:09", "name")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("120240501_061209.jpg", id="a longer number"),
+        pytest.param("20240501_0612091.jpg", id="a longer time"),
+        pytest.param("20241301_061209.jpg", id="a 13th month"),
+        pytest.param("20240230_061209.jpg", id="a 30th of February"),
+        pytest.param("18240501_061209.jpg", id="before photography"),
+        pytest.param("20240501061209.jpg", id="no gap between date and time"),
+        pytest.param("20240501.jpg", id="a date alone"),
+    ],
+)
+def test_a_number_that_is_no_time_is_not_taken_for_one(name: str) -> None:
+    assert taken(encoded(), name=name).source == "file"
+
+
+def test_file_time_is_told_in_the_camera_s_offset() -> None:
+    found = taken(None, utc_offset="-03:30")
+    assert (found.iso, found.source, found.flags) == ("2024-05-01T02:42:09-03:30", "file", ("not-exif",))
+
+
+@pytest.mark.parametrize("modified_s", [1e18, -1e18, float(2**40)])
+def test_a_file_time_beyond_the_calendar_is_1970(modified_s: float) -> None:
+    found = photo.taken(Path("a.jpg"), modified_s, None)
+    assert found.local == "1970-01-01T00:00:00"
+
+
+@given(st.binary(max_size=300))
+def test_any_exif_costs_at_most_the_facts_in_it(rubbish: bytes) -> None:
+    image = photo.open_image(encoded(exif=b"Exif\0\0" + rubbish))
+    found = photo.taken(Path("IMG_0001.jpg"), MODIFIED_S, image)
+    assert found.source in {"exif", "file"}
+    assert photo.orientation(image) in range(-(2**31), 2**32)
+    photo.camera(image)
+    assert image.size == (8, 6)
