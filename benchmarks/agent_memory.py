@@ -37,13 +37,19 @@ _LOADED = [
     ("watchdog", "import edge.agent.hints"),
     ("SQLite and the log", "import edge.log.store"),
     ("the rest of the agent", "import edge.agent.process, edge.agent.run"),
-    ("runtime and model",
-     "from pathlib import Path; from edge.model import bundle, classify; slot = Path(sys.argv[1]); classifier = classify.Classifier((slot / bundle.MODEL).read_bytes(),"
-     " bundle.parse_manifest((slot / bundle.MANIFEST).read_bytes()))"),
-    ("the first answer",
-     "classifier.classify_pixels(numpy.zeros((classifier.spec.height, classifier.spec.width, 3), numpy.uint8))"),
+    (
+        "runtime and model",
+        "from pathlib import Path\n"
+        "from edge.model import bundle, classify\n"
+        "model, manifest = (Path(sys.argv[1], name).read_bytes() for name in (bundle.MODEL, bundle.MANIFEST))\n"
+        "classifier = classify.Classifier(model, bundle.parse_manifest(manifest))",
+    ),
+    (
+        "the first answer",
+        "spec = classifier.spec\nclassifier.classify_pixels(numpy.zeros((spec.height, spec.width, 3), numpy.uint8))",
+    ),
     ("a 12-megapixel photo", "classifier.classify(Path(sys.argv[2]).read_bytes())"),
-]  # fmt: skip
+]
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from PIL import __version__ as pillow_version
 
 from edge import photo as photos
 from edge.errors import DataError, PhotoError
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import REVISION, InputSpec, to_pixels
 from trainer.cache import ArrayCache
 from trainer.dataset.samples import Sample, Unreadable
 
@@ -104,8 +104,8 @@ def decode(
 
 
 def spec_key(spec: InputSpec) -> str:
-    """A short name of everything that decides the pixels: the input spec, and the library that decodes."""
-    text = json.dumps([asdict(spec), pillow_version], sort_keys=True)
+    """A short name of everything that decides the pixels: the input spec, our code, and the library that decodes."""
+    text = json.dumps([asdict(spec), REVISION, pillow_version], sort_keys=True)
     return f"{spec.height}x{spec.width}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

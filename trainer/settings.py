@@ -48,5 +48,5 @@ class Settings:
 
     def spec(self) -> InputSpec:
         """The input that this asks for."""
-        side = self.side or backbone(self.backbone).train_side
+        side = backbone(self.backbone).train_side if self.side is None else self.side
         return InputSpec(side, side, aspect=self.aspect, cut_top=self.cut_top, cut_bottom=self.cut_bottom)

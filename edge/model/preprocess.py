@@ -26,6 +26,9 @@ _RESAMPLE = {
 }
 _ASPECT = ("stretch", "pad", "crop")
 MAX_SIDE = 2048
+REVISION = 2
+"""Raised with every change here that changes pixels: caches of pixels go by it."""
+_ROUNDING = 1e-6  # of a pixel
 
 # EXIF orientation (CIPA DC-008, tag 0x0112) to the transposition that sets the photo upright.
 _UPRIGHT = {
@@ -105,14 +108,9 @@ def to_pixels(image: Image.Image, spec: InputSpec) -> Pixels:
     rgb = _load(image, enough)
 
     shrunk_x, shrunk_y = rgb.width / before[0], rgb.height / before[1]
-    # Bounded, since rounding puts an edge up to 1e-13 outside and Pillow refuses that.
-    decoded_box = (
-        max(0.0, box[0] * shrunk_x),
-        max(0.0, box[1] * shrunk_y),
-        min(float(rgb.width), box[2] * shrunk_x),
-        min(float(rgb.height), box[3] * shrunk_y),
-    )
-    small = rgb.resize(stored_size, _RESAMPLE[spec.resample], box=decoded_box)
+    inside = _inside((box[0] * shrunk_x, box[1] * shrunk_y, box[2] * shrunk_x, box[3] * shrunk_y), rgb.size)
+    # Cropped first: with resize's own box the filter reaches over the edge, into the strip that was cut off.
+    small = (rgb if inside == (0, 0, *rgb.size) else rgb.crop(inside)).resize(stored_size, _RESAMPLE[spec.resample])
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
     if spec.aspect == "pad":
@@ -120,6 +118,16 @@ def to_pixels(image: Image.Image, spec: InputSpec) -> Pixels:
         canvas.paste(small, ((spec.width - inner_width) // 2, (spec.height - inner_height) // 2))
         small = canvas
     return np.array(small, dtype=np.uint8)  # a copy: (h, w, 3) uint8, writable and contiguous
+
+
+def _inside(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The whole pixels inside a box, at least one; at most those of the picture."""
+    (left, right), (top, bottom) = (
+        (max(0, math.ceil(low - _ROUNDING)), min(most, math.floor(high + _ROUNDING)))
+        for low, high, most in ((box[0], box[2], size[0]), (box[1], box[3], size[1]))
+    )
+    left, top = min(left, size[0] - 1), min(top, size[1] - 1)
+    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def _load(image: Image.Image, enough: tuple[int, int] | None = None) -> Image.Image:

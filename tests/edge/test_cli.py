@@ -95,7 +95,9 @@ def test_watch_again_adds_nothing(device: Device) -> None:
 def test_watch_takes_the_folders_of_the_settings(device: Device) -> None:
     inside = device.root / "srv" / "photos"
     put(inside / "a.jpg", coloured(10, 10, 200))
-    (device.root / "etc/fieldmark/config.toml").write_text('[[source]]\npath = "/srv/photos"\nstation = "oak"\n')
+    (device.root / "etc/fieldmark/config.toml").write_text(
+        '[agent]\nsettle_s = 0\n[[source]]\npath = "/srv/photos"\nstation = "oak"\n'
+    )
     assert device("watch", "--once", "--root", device.root).code == 0
     [row] = device.log("--json").objects
     assert (row["photo"], row["station"]) == (str(inside / "a.jpg"), "oak")

@@ -548,7 +548,7 @@ _KINDS = (
     replace(_species("badger", _BADGER, _badger_marks, 0.6, (1.5, 2.3)), shaggy=0.7, infrared=0.95),
     replace(_species("boar", _BOAR, _boar_marks, 0.45, (2.4, 3.9)), group=3, shaggy=1.0, infrared=1.6),
     replace(_species("deer", _DEER, _deer_marks, 0.3, (2.6, 4.2)), group=2, shaggy=0.25),
-    replace(_species("fox", _FOX, _fox_marks, 0.4, (1.6, 2.6)), shaggy=0.6),
+    replace(_species("fox", _FOX, _fox_marks, 0.4, (1.6, 2.6)), shaggy=0.6, infrared=1.1),
     Species("person", 1.75, 0.45, 0.5, _person, 0.2, 2.9, 4.8, group=2, shaggy=0.08, infrared=1.5, feeding=0.0),
 )
 SPECIES = {species.label: species for species in _KINDS}

@@ -130,7 +130,7 @@ def _infrared(colour: npt.NDArray[np.uint8] | Field) -> Field:
 def _shade_night(grey: Field, metres: npt.ArrayLike, field: Field) -> Field:
     """Light a grey surface (h, w) by the beam: inverse square, then the camera's tone curve."""
     light = grey * (1 / 255) * field / (np.asarray(metres, dtype=np.float32) ** 2 + 1.5)
-    return np.asarray(250 * np.minimum(light, 1.2) ** 0.5, dtype=np.float32)
+    return np.asarray(250 * np.sqrt(light / (0.95 + 0.55 * light)), dtype=np.float32)
 
 
 def visible_share(landscape: Landscape, animal: Animal) -> float:

@@ -41,6 +41,7 @@ _SPRING, _SUMMER = datetime(2025, 4, 3), datetime(2025, 6, 2)
 _EMPTY_AT_NIGHT = 0.35
 _DAYS = 45
 _TRIES = 60
+_FAR, _FAR_ON_CARD = 1.8, 0.3
 
 Progress = Callable[[int, int], None]
 
@@ -70,7 +71,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class _Burst:
-    """Photos of one trigger, planned but not drawn."""
+    """Photos of one trigger, planned but not drawn; ``reach`` above 1 puts the animals that much further away."""
 
     number: int
     label: str
@@ -78,6 +79,7 @@ class _Burst:
     start: datetime
     night: bool
     seed: int
+    reach: float = 1.0
 
 
 def draw_dataset(
@@ -130,7 +132,8 @@ def draw_card(
 ) -> list[Drawn]:
     """Draw one camera's card, weeks after the data set: ``out/DCIM/100DRAWN/IMG_0001.JPG``..., without labels.
 
-    Among the photos lie a truncated JPEG, a file of zero bytes and a video, as on real cards.
+    Some animals are further away than any in the data set, and among the photos lie a truncated JPEG, a file of
+    zero bytes and a video, as on real cards.
 
     Args:
         out: a folder that is empty or does not exist.
@@ -148,6 +151,7 @@ def draw_card(
     rng = np.random.default_rng([seed, 11])
     order = [LABELS[i % len(LABELS)] for i in range(bursts)]
     plan = [_plan(rng, label, station, _SUMMER) for label in rng.permutation(np.asarray(order)).tolist()]
+    plan = [replace(burst, reach=_FAR) if rng.random() < _FAR_ON_CARD else burst for burst in plan]
     folder = out / CARD_FOLDER
     jobs = [
         (burst, [folder / _file_name(burst.number * photos_per_burst + i) for i in range(photos_per_burst)])
@@ -258,18 +262,20 @@ def _walk(landscape: Landscape, burst: _Burst, rng: np.random.Generator, steps: 
     if burst.label == EMPTY:
         return [[] for _ in steps]
     species = SPECIES[burst.label]
-    leader = _somewhere(landscape, species, rng, steps)
+    leader = _somewhere(landscape, species, burst.reach, rng, steps)
     herd = [leader]
     for _ in range(int(rng.integers(0, species.group))):
         herd.append(_follower(leader, rng))
     return [[_later(animal, seconds) for animal in herd] for seconds in steps]
 
 
-def _somewhere(landscape: Landscape, species: Species, rng: np.random.Generator, steps: list[float]) -> Animal:
+def _somewhere(
+    landscape: Landscape, species: Species, reach: float, rng: np.random.Generator, steps: list[float]
+) -> Animal:
     """A place where enough of the animal is seen in every photo; else the best of many."""
     best, best_share = None, -1.0
     for _ in range(_TRIES):
-        animal = _any_animal(species, rng)
+        animal = _any_animal(species, reach, rng)
         share = min(visible_share(landscape, _later(animal, seconds)) for seconds in steps)
         if share > best_share:
             best, best_share = animal, share
@@ -279,8 +285,8 @@ def _somewhere(landscape: Landscape, species: Species, rng: np.random.Generator,
     return best
 
 
-def _any_animal(species: Species, rng: np.random.Generator) -> Animal:
-    near, far = species.nearest_m, species.farthest_m
+def _any_animal(species: Species, reach: float, rng: np.random.Generator) -> Animal:
+    near, far = reach * species.nearest_m, reach * species.farthest_m
     distance = float(near * (far / near) ** rng.random())
     side = 0.0 if rng.random() < 0.5 else 180.0
     turn = side + float(rng.uniform(-42, 42)) if rng.random() < 0.92 else float(rng.uniform(0, 360))
@@ -305,7 +311,7 @@ def _later(animal: Animal, seconds: float) -> Animal:
 
 def _follower(leader: Animal, rng: np.random.Generator) -> Animal:
     away = float(rng.choice([-1, 1]) * rng.uniform(0.7, 1.5)) * max(leader.species.length, 0.8)
-    distance = float(np.clip(leader.distance_m + rng.normal(0, 1.2), 3.0, 12.0))
+    distance = max(leader.distance_m + float(rng.normal(0, 0.8)), leader.species.nearest_m)
     pose = replace(
         leader.pose,
         turn=leader.pose.turn + float(rng.normal(0, 25)),

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -58,11 +57,15 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of one file on the card: its path below the card, its label, or why it cannot be read."""
+    """What is known of one file on the card: its path below the card, its label, or why it cannot be read.
+
+    ``source`` is the name that a person's own photo had.
+    """
 
     photo: str
     label: str
     failure: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -263,13 +266,19 @@ class _Story:
     def step(self, number: int, title: str) -> _Step:
         return _Step(self, number, title)
 
-    def command(self, name: str, *arguments: str | Path, capture: bool = False) -> str:
-        """Show a command as a person would type it, then run it; its own keys keep it out of the user's."""
+    def command(self, name: str, *arguments: str | Path, into: Path | None = None) -> None:
+        """Show a command as a person would type it, then run it, with its output shown or ``into`` a file.
+
+        The demo has signing keys of its own, so that it makes none in the user's home.
+        """
         words = [name, *map(str, arguments)]
         variables = {} if KEYS_VARIABLE in os.environ else {KEYS_VARIABLE: str(self.places.keys)}
+        target = f" > {shlex.quote(_shown(into))}" if into else ""
         self.say("")
-        self.say(f"$ {_typed(words, variables if name == 'export' else {})}")
-        return self.runner(words, variables, capture=capture)
+        self.say(f"$ {_typed(words, variables if name == 'export' else {})}{target}")
+        printed = self.runner(words, variables, capture=into is not None)
+        if into:
+            into.write_text(printed, encoding="utf-8")
 
 
 @dataclass
@@ -339,8 +348,10 @@ def _draw(story: _Story, seed: int) -> tuple[tuple[str, ...], int, list[Truth]]:
     story.say(f"   {len(photos)} drawn photos of {STATIONS} stations, by day and in infrared, in bursts of two:")
     story.say(f"   {_shown(places.photos)}, a folder for each of {', '.join(scenes.LABELS)}.")
     broken = sum(bool(each.failure) for each in card)
-    story.say(f"   The card of one camera, weeks later: {len(card)} files, {broken} of them broken as happens in the")
-    story.say(f"   field: {_shown(places.card)}; what is in them is written outside of it: {_shown(places.truth)}")
+    story.say(
+        f"   The card of one camera, weeks later, {len(card)} files, {broken} of them broken as happens on real cards:"
+    )
+    story.say(f"   {_shown(places.card)}. What is on it is written outside of it: {_shown(places.truth)}.")
     truth = [Truth(each.path.relative_to(places.card).as_posix(), each.label, each.failure) for each in card]
     return scenes.LABELS, len(photos), truth
 
@@ -366,9 +377,9 @@ def _divide(story: _Story, data: Path, seed: int) -> tuple[tuple[str, ...], int,
         _link(sample.path, places.photos / sample.label / Path(sample.name).relative_to(sample.label))
     _write_truth(places.truth, truth)
     labels = tuple(sorted({sample.label for sample in kept}))
-    story.say(f"   {len(kept)} photos of {', '.join(labels)} to learn from, as links: {_shown(places.photos)}")
-    story.say(f"   {len(truth)} photos as the card of a camera, as copies: {_shown(places.card)}. Bursts and")
-    story.say("   near-duplicates are on one side only. Your own folder is only read.")
+    story.say(f"   {len(kept)} photos of {', '.join(labels)} to learn from, as links: {_shown(places.photos)}.")
+    story.say(f"   {len(truth)} others as the card of a camera, as copies: {_shown(places.card)}.")
+    story.say("   Bursts and near-duplicates are on one side only. Your own folder is only read.")
     return labels, len(kept), truth
 
 
@@ -395,13 +406,13 @@ def _held_out(samples: Sequence[Sample], seed: int) -> set[Path]:
 
 
 def _copy_to_card(sample: Sample, index: int, card: Path) -> Truth:
-    name = f"{CARD_FOLDER}/{index + 1:04d}_{sample.path.name}"
+    """Under a camera's name, so that the name gives nothing away."""
+    name = f"{CARD_FOLDER}/IMG_{index + 1:04d}{sample.path.suffix}"
     (card / CARD_FOLDER).mkdir(parents=True, exist_ok=True)
     shutil.copyfile(sample.path, card / name)
-    with suppress(OSError):  # a time of its own is better than a photo that was written just now, but no must
-        facts = sample.path.stat()
-        os.utime(card / name, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    return Truth(name, sample.label)
+    facts = sample.path.stat()
+    os.utime(card / name, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    return Truth(name, sample.label, source=sample.name)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -416,8 +427,8 @@ def _link(source: Path, target: Path) -> None:
 def _write_truth(file: Path, truth: Sequence[Truth]) -> None:
     with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
         rows = csv.writer(out)
-        rows.writerow(("photo", "label", "failure"))
-        rows.writerows((each.photo, each.label, each.failure) for each in truth)
+        rows.writerow(("photo", "label", "failure", "source"))
+        rows.writerows((each.photo, each.label, each.failure, each.source) for each in truth)
 
 
 def _watch(story: _Story, station: str) -> None:
@@ -425,8 +436,7 @@ def _watch(story: _Story, station: str) -> None:
     where = ["--station", station] if station else []
     story.command("watch", places.card, "--once", "--root", places.device, *where)
     story.command("log", "--root", places.device)
-    rows = story.command("log", "--root", places.device, "--json", capture=True)
-    places.log.write_text(rows, encoding="utf-8")
+    story.command("log", "--root", places.device, "--json", into=places.log)
     story.command("review", "--root", places.device, "--save-html", places.page)
 
 

@@ -30,7 +30,7 @@ def works(tmp_path: Path) -> None:
 
 def writer_of(path: Path) -> Writer | None:
     found = look(path)
-    return found and found.writer
+    return found.writer if found else None
 
 
 @pytest.mark.usefixtures("works")
@@ -118,7 +118,7 @@ def refuse_with(number: int) -> Any:
 def test_file_system_without_leases_leaves_it_open_who_writes(
     file: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(lease.fcntl, "fcntl", refuse_with(number))
+    monkeypatch.setattr(fcntl, "fcntl", refuse_with(number))
     assert writer_of(file) is Writer.UNKNOWN
 
 
@@ -141,7 +141,7 @@ def test_refused_lease_means_a_writer_only_on_a_local_disk(
         f"36 35 {numbers} /dcim /mnt/my\\040card rw,noatime master:1 - {kind} //server/share rw\n"
     )
     monkeypatch.setattr(lease, "_MOUNTS", mounts)
-    monkeypatch.setattr(lease.fcntl, "fcntl", refuse_with(errno.EAGAIN))
+    monkeypatch.setattr(fcntl, "fcntl", refuse_with(errno.EAGAIN))
     lease._filesystem.cache_clear()
     try:
         assert writer_of(file) is expected

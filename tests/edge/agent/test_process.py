@@ -16,7 +16,7 @@ import pytest
 from edge.agent import config, process, run, slots
 from edge.agent.config import Agent, Source
 from edge.agent.run import Plan
-from edge.errors import DeviceError
+from edge.errors import ConfigError, DeviceError
 from edge.log import query, store
 from tests.fakes.camera import jpeg, put
 
@@ -35,7 +35,7 @@ def plan(device_root: Path, tmp_path: Path) -> Plan:
         development=slot.development,
         sources=(Source(tmp_path / "photos", station="beech"),),
         log=store.path_below(device_root),
-        agent=Agent(settle_s=0.2),
+        agent=Agent(settle_s=0),
         once=True,
         patience_s=0.0,
     )
@@ -169,5 +169,5 @@ def test_without_a_folder_the_settings_name_them(tmp_path: Path) -> None:
 def test_folders_that_make_no_sense_are_refused(
     sources: tuple[Source, ...], folder: Path | None, station: str | None, says: str
 ) -> None:
-    with pytest.raises(config.ConfigError, match=says):
+    with pytest.raises(ConfigError, match=says):
         run.choose_sources(config.Config(sources), folder, station=station)

@@ -25,13 +25,13 @@ class World:
 
     Attributes:
         now_s: what both clocks say.
-        script: what happens at which time: called when a wait passes it; returns paths that an event names.
+        script: what happens at which time: a list that it returns are paths that an event names.
         writing: files that somebody has open.
         unknown: the file system grants no leases.
     """
 
     now_s: float = 1_000_000.0
-    script: list[tuple[float, Callable[[], Sequence[Path] | None]]] = field(default_factory=list)
+    script: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
     writing: set[Path] = field(default_factory=set)
     unknown: bool = False
     changed_s: dict[Path, float] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class World:
         self.clock = Clock(lambda: self.now_s, lambda: self.now_s)
         self.stop = Event()
 
-    def at(self, seconds: float, happens: Callable[[], Sequence[Path] | None]) -> None:
+    def at(self, seconds: float, happens: Callable[[], object]) -> None:
         self.script.append((1_000_000.0 + seconds, happens))
         self.script.sort(key=lambda each: each[0])
 
@@ -53,7 +53,8 @@ class World:
         if self.script and self.script[0][0] <= end_s:
             time_s, happens = self.script.pop(0)
             self.now_s = max(self.now_s, time_s)
-            return [str(path) for path in happens() or ()]
+            named = happens()
+            return [str(path) for path in named] if isinstance(named, list) else []
         self.now_s = end_s
         return []
 
@@ -94,7 +95,7 @@ class Setup:
 
     def ready(self, until_s: float) -> Iterator[tuple[str, float]]:
         """Names with the second at which they came, until the clock passes ``until_s``."""
-        self.world.at(until_s, self.world.stop.set)  # type: ignore[arg-type]
+        self.world.at(until_s, self.world.stop.set)
         for each in self.watch.ready(self.world.stop):
             yield self._took(each), self.world.now_s - 1_000_000.0
 
@@ -172,7 +173,7 @@ def test_time_beyond_what_the_log_can_hold_is_cut(setup: Setup) -> None:
 
 def test_folder_that_is_not_there_is_said_once_and_tried_again(setup: Setup) -> None:
     setup.folder.rmdir()
-    setup.world.at(70, lambda: put(setup.folder / "a.jpg", b"x") and None)
+    setup.world.at(70, lambda: put(setup.folder / "a.jpg", b"x"))
     assert list(setup.ready(until_s=200)) == [("a.jpg", 120.0)]
     assert len(setup.said) == 1
     assert str(setup.folder) in setup.said[0]
@@ -209,11 +210,9 @@ def test_file_that_just_changed_is_ready_after_the_settle_time(setup: Setup) -> 
 def test_file_that_keeps_growing_is_not_ready(setup: Setup) -> None:
     path = just_changed(setup, put(setup.folder / "a.jpg", b"x"))
 
-    def grow(size: int) -> Callable[[], None]:
-        return lambda: just_changed(setup, put(path, b"x" * size)) and None
-
     for second in range(1, 9):
-        setup.world.at(second, grow(second + 1))
+        content = b"x" * (second + 1)
+        setup.world.at(second, lambda content=content: just_changed(setup, put(path, content)))  # type: ignore[misc]
     [(name, ready_s)] = setup.ready(until_s=30)
     assert name == "a.jpg"
     assert 8 + SETTLE_S <= ready_s <= 8 + 2 * SETTLE_S
@@ -222,7 +221,7 @@ def test_file_that_keeps_growing_is_not_ready(setup: Setup) -> None:
 def test_file_with_an_open_writer_is_not_ready_however_long_it_rests(setup: Setup) -> None:
     path = put(setup.folder / "a.jpg", b"x")
     setup.world.writing.add(path)
-    setup.world.at(50, lambda: setup.world.writing.clear())
+    setup.world.at(50, setup.world.writing.clear)
     [(name, ready_s)] = setup.ready(until_s=100)
     assert name == "a.jpg"
     assert 50 <= ready_s <= 51
@@ -238,8 +237,8 @@ def test_event_of_a_file_that_somebody_still_writes_is_only_a_hint(setup: Setup)
     path = setup.folder / "a.jpg"
     setup.world.writing.add(path)
     setup.world.at(5, lambda: [just_changed(setup, put(path, b"x"))])
-    setup.world.at(8, lambda: setup.world.writing.clear())
-    [(name, ready_s)] = setup.ready(until_s=30)
+    setup.world.at(8, setup.world.writing.clear)
+    [(_, ready_s)] = setup.ready(until_s=30)
     assert 8 <= ready_s <= 9
 
 
@@ -286,7 +285,7 @@ def test_file_that_changed_after_it_was_yielded_comes_again(setup: Setup) -> Non
 
 
 def test_new_file_without_an_event_is_found_by_the_next_search(setup: Setup) -> None:
-    setup.world.at(10, lambda: put(setup.folder / "a.jpg", b"x") and None)
+    setup.world.at(10, lambda: put(setup.folder / "a.jpg", b"x"))
     assert list(setup.ready(until_s=100)) == [("a.jpg", 60.0)]
 
 
@@ -323,7 +322,7 @@ def test_backlog_waits_for_an_unfinished_file_up_to_a_bound(setup: Setup) -> Non
 
 def test_backlog_takes_a_file_that_is_finished_in_time(setup: Setup) -> None:
     setup.world.writing.add(put(setup.folder / "open.jpg", b"x"))
-    setup.world.at(4, lambda: setup.world.writing.clear())
+    setup.world.at(4, setup.world.writing.clear)
     assert setup.backlog(patience_s=7.0) == ["open.jpg"]
     assert setup.watch.not_ready == 0
 

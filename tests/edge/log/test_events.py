@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ def test_photos_exactly_the_gap_apart_are_two_events() -> None:
 
 
 def test_two_stations_at_the_same_time_are_two_events() -> None:
-    both = moments(0, 1) + [Moment(7, "key7", "oak", 0.5)]
+    both = [*moments(0, 1), Moment(7, "key7", "oak", 0.5)]
     assert ids(both) == [("key1", [1, 2]), ("key7", [7])]
 
 
@@ -50,8 +52,8 @@ def test_every_photo_is_in_exactly_one_event_and_gaps_lie_between_events_only(ti
     assert [moment for event in events for moment in event.moments] == found
     for event in events:
         seconds = [moment.taken_s for moment in event.moments]
-        assert all(after - before < gap_s for before, after in zip(seconds, seconds[1:], strict=False))
-    for before, after in zip(events, events[1:], strict=False):
+        assert all(after - before < gap_s for before, after in pairwise(seconds))
+    for before, after in pairwise(events):
         assert after.moments[0].taken_s - before.moments[-1].taken_s >= gap_s
 
 

@@ -339,7 +339,7 @@ def test_keys_accept_change_and_move_on(server: ReviewServer, log: Reviewed, tmp
         order = browser.value("[...document.querySelectorAll('.card')].map((card) => +card.id.slice(4))")
         assert browser.value(here) == f"row-{order[0]}"
         # The policy lets our own pictures in.
-        assert browser.value("[...document.images].slice(0, 2).every((image) => image.naturalWidth > 0)") is True
+        browser.until("[...document.images].slice(0, 2).every((image) => image.naturalWidth > 0)")
 
         browser.press("a")
         browser.until(f"{here} === 'row-{order[1]}'")

@@ -1,0 +1,149 @@
+"""A bundle and a photo in, an answer out: with a real bundle, and with manifests that do not fit the model."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge.errors import ModelError, PhotoError
+from edge.model import bundle as bundles
+from edge.model import runtime
+from edge.model.bundle import Label, Manifest, RuntimePass
+from edge.model.classify import Classifier, usable_runtime
+from edge.model.preprocess import InputSpec
+from edge.model.runtime import Installed
+from tests.fakes import tiny
+from tests.fixtures_models import COLOURS, SIDE, TEMPERATURE
+
+LITERT = "ai_edge_litert"
+
+
+@pytest.fixture(scope="module")
+def opened(tiny_bundle: Path) -> bundles.Opened:
+    """The tiny bundle, verified."""
+    return bundles.open_bundle(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def classifier(opened: bundles.Opened) -> Classifier:
+    """Its model on LiteRT, which may be loaded beside TensorFlow."""
+    return Classifier(opened.model, opened.manifest, name=LITERT)
+
+
+def jpeg(colour: tuple[int, int, int], side: int = 64) -> bytes:
+    return tiny.png(colour, side=side, form="JPEG")
+
+
+@pytest.mark.parametrize("label", COLOURS)
+def test_each_label_is_recognised_in_a_jpeg(classifier: Classifier, label: str) -> None:
+    found = classifier.classify(jpeg(COLOURS[label])).decision
+    assert (found.label, found.kind) == (label, "empty" if label == "empty" else "species")
+    assert found.confidence > 0.99
+    assert found.top[0] == (label, found.confidence)
+
+
+def test_grey_is_unknown(classifier: Classifier) -> None:
+    found = classifier.classify(jpeg((99, 99, 99)))
+    assert (found.decision.label, found.decision.kind) == ("unknown", "unknown")
+    assert found.logits == pytest.approx([99, 99, 99], abs=2)
+
+
+def test_the_manifest_s_temperature_is_used(classifier: Classifier) -> None:
+    """Red is 20 more than green and blue, so one temperature step: e / (e + 2)."""
+    pixels = np.full((SIDE, SIDE, 3), (100 + int(TEMPERATURE), 100, 100), np.uint8)
+    assert classifier.classify_pixels(pixels).decision.confidence == pytest.approx(np.e / (np.e + 2), abs=1e-4)
+
+
+def test_the_manifest_s_thresholds_are_used(opened: bundles.Opened) -> None:
+    strict = Classifier(opened.model, replace(opened.manifest, thresholds=(1.0, 0.5, 0.5)), name=LITERT)
+    assert strict.classify(jpeg((140, 100, 100))).decision.label == "unknown"
+
+
+def test_the_manifest_s_input_is_used(opened: bundles.Opened) -> None:
+    """A blue strip above a red photo: with the strip cut, it is red."""
+    values = np.full((100, 60, 3), (200, 10, 10), np.uint8)
+    values[:70] = (10, 10, 200)
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, "PNG")
+    whole = Classifier(opened.model, opened.manifest, name=LITERT)
+    cut = Classifier(opened.model, replace(opened.manifest, input=InputSpec(SIDE, SIDE, cut_top=70)), name=LITERT)
+    assert whole.classify(out.getvalue()).decision.label == "fox"
+    assert cut.classify(out.getvalue()).decision.label == "deer"
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        pytest.param(b"", "empty", id="no bytes"),
+        pytest.param(b"GIF89a" + bytes(50), "unrecognised", id="another format"),
+        pytest.param(jpeg((9, 9, 9), side=400)[:-300], "truncated", id="cut short"),
+    ],
+)
+def test_a_photo_that_cannot_be_read_is_a_photo_error(classifier: Classifier, content: bytes, code: str) -> None:
+    with pytest.raises(PhotoError) as caught:
+        classifier.classify(content)
+    assert caught.value.code == code
+
+
+# --- a manifest that does not fit
+
+
+def _another_size(manifest: Manifest) -> Manifest:
+    return replace(manifest, input=InputSpec(SIDE, SIDE + 1))
+
+
+def _another_count(manifest: Manifest) -> Manifest:
+    return replace(manifest, labels=(*manifest.labels, Label("boar")), thresholds=(0.5,) * 4)
+
+
+@pytest.mark.parametrize("change", [_another_size, _another_count])
+def test_a_model_that_is_not_what_the_manifest_says_is_refused(opened: bundles.Opened, change: type[Manifest]) -> None:
+    with pytest.raises(ModelError, match="height, width, labels"):
+        Classifier(opened.model, change(opened.manifest), name=LITERT)
+
+
+# --- which runtime may run it
+
+PASSED = (RuntimePass(LITERT, "2.3.0", "3", 0.9, 0.99), RuntimePass("tflite_runtime", "2.14.0", "3", 0.9, 0.99))
+
+
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [
+        pytest.param([(LITERT, "2.3.0"), ("tflite_runtime", "2.14.0")], LITERT, id="both, the preferred one"),
+        pytest.param([("tflite_runtime", "2.14.0")], "tflite_runtime", id="the other alone"),
+        pytest.param([(LITERT, "2.3.0")], LITERT, id="the least version"),
+        pytest.param([(LITERT, "2.10.1")], LITERT, id="2.10 is after 2.3"),
+        pytest.param([(LITERT, "2.99.9")], LITERT, id="the last of the major version"),
+        pytest.param([(LITERT, "2.4.0rc1")], LITERT, id="a release candidate"),
+        pytest.param([(LITERT, "2.2.9"), ("tflite_runtime", "2.14.0")], "tflite_runtime", id="the preferred too old"),
+    ],
+)
+def test_the_first_installed_runtime_that_passed_is_used(
+    monkeypatch: pytest.MonkeyPatch, installed: list[tuple[str, str]], expected: str
+) -> None:
+    monkeypatch.setattr(runtime, "installed", lambda: tuple(Installed(*each) for each in installed))
+    assert usable_runtime(tiny.manifest(runtimes=PASSED)) == expected
+
+
+@pytest.mark.parametrize(
+    "installed",
+    [
+        pytest.param([(LITERT, "2.2.9")], id="too old"),
+        pytest.param([(LITERT, "3.0.0")], id="the next major version"),
+        pytest.param([(LITERT, "3")], id="exactly the upper end"),
+        pytest.param([(LITERT, "unknown")], id="a version that is none"),
+        pytest.param([("onnx", "2.5.0")], id="one that was never tried"),
+        pytest.param([], id="none"),
+    ],
+)
+def test_no_runtime_that_passed_is_refused(monkeypatch: pytest.MonkeyPatch, installed: list[tuple[str, str]]) -> None:
+    monkeypatch.setattr(runtime, "installed", lambda: tuple(Installed(*each) for each in installed))
+    with pytest.raises(ModelError, match=r"passed the gate on ai_edge_litert 2\.3\.0 to below 3") as caught:
+        usable_runtime(tiny.manifest(runtimes=PASSED))
+    assert caught.value.code == "no runtime"

@@ -1,0 +1,219 @@
+"""Data sets as people have them: a folder per class or a CSV file, and every way in which one is none yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.errors import DataError
+from trainer.dataset import readers
+from trainer.dataset.samples import Sample
+
+
+def photos(folder: Path, *names: str) -> None:
+    """Files of these names; a reader never opens one."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def csv_file(folder: Path, text: str | bytes) -> Path:
+    path = folder / "labels.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+# --- a folder per class
+
+
+def test_each_folder_is_a_label_and_each_photo_in_it_a_sample(tmp_path: Path) -> None:
+    photos(tmp_path, "fox/b.jpg", "fox/a.JPG", "deer/x.png")
+    assert readers.read(tmp_path) == [
+        Sample(tmp_path / "deer/x.png", "deer/x.png", "deer"),
+        Sample(tmp_path / "fox/a.JPG", "fox/a.JPG", "fox"),
+        Sample(tmp_path / "fox/b.jpg", "fox/b.jpg", "fox"),
+    ]
+
+
+def test_folders_below_a_class_are_walked(tmp_path: Path) -> None:
+    photos(tmp_path, "fox/100RECNX/IMG_0001.JPG", "fox/101RECNX/IMG_0001.JPG", "deer/x.jpg")
+    names = [sample.name for sample in readers.read(tmp_path) if sample.label == "fox"]
+    assert names == ["fox/100RECNX/IMG_0001.JPG", "fox/101RECNX/IMG_0001.JPG"]
+
+
+def test_every_file_of_a_class_is_listed_so_that_none_is_dropped_in_silence(tmp_path: Path) -> None:
+    photos(tmp_path, "fox/a.jpg", "fox/clip.mp4", "fox/notes.txt", "deer/x.jpg")
+    assert [sample.name for sample in readers.read(tmp_path)] == [
+        "deer/x.jpg", "fox/a.jpg", "fox/clip.mp4", "fox/notes.txt",
+    ]  # fmt: skip
+
+
+def test_hidden_files_and_files_outside_classes_are_not(tmp_path: Path) -> None:
+    photos(tmp_path, "fox/a.jpg", "fox/.a.jpg", "deer/x.jpg", ".git/a.jpg", "readme.txt", "loose.jpg")
+    assert [sample.name for sample in readers.read(tmp_path)] == ["deer/x.jpg", "fox/a.jpg"]
+
+
+def test_names_that_are_no_ascii_are_kept(tmp_path: Path) -> None:
+    photos(tmp_path, "Rotfuchs ♂/Füchsin 1.jpg", "deer/x.jpg")
+    assert readers.read(tmp_path)[0].label == "Rotfuchs ♂"
+
+
+def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos(tmp_path, *(f"{label}/{i}.jpg" for label in ("fox", "deer") for i in range(9)))
+    first = readers.read(tmp_path)
+    real = os.scandir
+
+    class Backwards:
+        def __init__(self, path: str) -> None:
+            self._entries = list(real(path))[::-1]
+
+        def __enter__(self) -> list[os.DirEntry[str]]:
+            return self._entries
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(os, "scandir", Backwards)
+    assert readers.read(tmp_path) == first
+
+
+# --- a CSV file
+
+
+def test_a_csv_gives_label_station_and_sequence(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "station,file,label,sequence\nA7,in/a.jpg, fox ,s1\n,b.jpg,deer,\n")
+    assert readers.read(path) == [
+        Sample(tmp_path / "in/a.jpg", "in/a.jpg", "fox", "A7", "s1"),
+        Sample(tmp_path / "b.jpg", "b.jpg", "deer", None, None),
+    ]
+
+
+@pytest.mark.parametrize("column", ["station", "location"])
+def test_a_station_may_be_called_location(tmp_path: Path, column: str) -> None:
+    path = csv_file(tmp_path, f"file,label,{column}\na.jpg,fox,A7\nb.jpg,deer,A8\n")
+    assert [sample.station for sample in readers.read(path)] == ["A7", "A8"]
+
+
+@pytest.mark.parametrize("column", ["sequence", "seq_id"])
+def test_a_sequence_may_be_called_seq_id(tmp_path: Path, column: str) -> None:
+    path = csv_file(tmp_path, f"file,label,{column}\na.jpg,fox,1\nb.jpg,deer,2\n")
+    assert [sample.sequence for sample in readers.read(path)] == ["1", "2"]
+
+
+def test_the_sequence_column_can_be_named(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "file,label,sequence,group\na.jpg,fox,1,x\nb.jpg,deer,2,y\n")
+    assert [sample.sequence for sample in readers.read(path, sequence_column="group")] == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("\ufefffile,label\na.jpg,fox\nb.jpg,deer\n", id="with a byte order mark, as Excel writes"),
+        pytest.param("file,label\r\na.jpg,fox\r\nb.jpg,deer\r\n", id="with Windows line ends"),
+        pytest.param('file,label\n"a.jpg","fox"\n"b.jpg",deer', id="quoted, no last line end"),
+        pytest.param("label,notes,file\nfox,x,a.jpg\ndeer,y,b.jpg\n", id="columns in another order"),
+        pytest.param("file,label\na.jpg,fox,more\nb.jpg,deer\n\n", id="a line too long and an empty one"),
+    ],
+)
+def test_a_csv_as_programs_write_it_is_read(tmp_path: Path, text: str) -> None:
+    found = readers.read(csv_file(tmp_path, text))
+    assert [(sample.name, sample.label) for sample in found] == [("a.jpg", "fox"), ("b.jpg", "deer")]
+
+
+# --- not a data set yet
+
+
+def _nothing(folder: Path) -> Path:
+    return folder / "photos"
+
+
+def _no_folders(folder: Path) -> Path:
+    photos(folder, "a.jpg", "b.jpg")
+    return folder
+
+
+def _one_label(folder: Path) -> Path:
+    photos(folder, "fox/a.jpg", "fox/b.jpg")
+    return folder
+
+
+def _case(folder: Path) -> Path:
+    photos(folder, "Fox/a.jpg", "fox/b.jpg", "deer/x.jpg")
+    return folder
+
+
+def _empty_class(folder: Path) -> Path:
+    photos(folder, "fox/a.jpg", "deer/x.jpg", "boar/notes.txt")
+    return folder
+
+
+def _long_label(folder: Path) -> Path:
+    photos(folder, "f" * 101 + "/a.jpg", "deer/x.jpg")
+    return folder
+
+
+def _broken_label(folder: Path) -> Path:
+    photos(folder, "fox\nor not/a.jpg", "deer/x.jpg")
+    return folder
+
+
+def _csv(text: str | bytes) -> Callable[[Path], Path]:
+    return lambda folder: csv_file(folder, text)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        pytest.param(_nothing, "does not exist", id="nothing there"),
+        pytest.param(_no_folders, "0 labels", id="photos without folders"),
+        pytest.param(_one_label, "1 label,", id="one label"),
+        pytest.param(_case, "'Fox' and 'fox', which differ only in case", id="labels that differ in case"),
+        pytest.param(_empty_class, "boar holds no photos", id="a folder without photos"),
+        pytest.param(_long_label, "at most 100 characters", id="a label that no bundle holds"),
+        pytest.param(_broken_label, "on one line", id="a label of two lines"),
+        pytest.param(_csv(""), "no column file, label; found none", id="an empty CSV"),
+        pytest.param(_csv("file,species\na.jpg,fox\n"), "no column label; found file, species", id="no label column"),
+        pytest.param(_csv("File,Label\na.jpg,fox\n"), "no column file, label", id="columns in capitals"),
+        pytest.param(_csv("file;label\na.jpg;fox\n"), "no column file, label; found file;label", id="semicolons"),
+        pytest.param(_csv("file,label\n"), "0 labels", id="no lines"),
+        pytest.param(_csv("file,label\na.jpg,fox\nb.jpg,fox\n"), "1 label,", id="one label in a CSV"),
+        pytest.param(_csv("file,label\na.jpg,fox\nb.jpg, \n"), "without a label", id="a blank label"),
+        pytest.param(_csv("file,label\na.jpg,fox\nb.jpg\n"), "without a label", id="a line cut short"),
+        pytest.param(_csv("file,label\na.jpg,fox\n,deer\n"), "without a file", id="a line without a file"),
+        pytest.param(_csv("label,file\nfox,a.jpg\ndeer\n"), "without a file", id="a line that ends before its file"),
+        pytest.param(_csv("file,label\na.jpg,f\xfcchsin\n".encode("latin-1")), "not a CSV file in UTF-8", id="Latin-1"),
+        pytest.param(_csv("file,label\n".encode("utf-16")), "not a CSV file in UTF-8", id="UTF-16"),
+        pytest.param(_csv(b"\xff\xd8\xff\xe0" + bytes(200)), "not a CSV file in UTF-8", id="a photo"),
+        pytest.param(_csv("file,label\n" + "a" * 200_000 + ",fox\n"), "not a CSV file", id="a cell without end"),
+    ],
+)
+def test_what_is_no_data_set_is_refused_with_what_to_do(
+    tmp_path: Path, make: Callable[[Path], Path], says: str
+) -> None:
+    with pytest.raises(DataError, match=says):
+        readers.read(make(tmp_path))
+
+
+def test_too_many_labels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos(tmp_path, "a/1.jpg", "b/1.jpg", "c/1.jpg")
+    monkeypatch.setattr(readers, "MAX_LABELS", 3)
+    assert len(readers.read(tmp_path)) == 3
+    monkeypatch.setattr(readers, "MAX_LABELS", 2)
+    with pytest.raises(DataError, match="3 labels, at most 2"):
+        readers.read(tmp_path)
+
+
+def test_a_sequence_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "file,label\na.jpg,fox\nb.jpg,deer\n")
+    with pytest.raises(DataError, match="no column group"):
+        readers.read(path, sequence_column="group")
+
+
+def test_a_sequence_column_of_a_folder_is_refused(tmp_path: Path) -> None:
+    photos(tmp_path, "fox/a.jpg", "deer/x.jpg")
+    with pytest.raises(DataError, match="--sequence-column names a column of a CSV"):
+        readers.read(tmp_path, sequence_column="group")
