@@ -24,6 +24,8 @@ from edge import durable
 
 RESULTS = Path(__file__).resolve().parent / "results"
 TABLE = RESULTS / "table.md"
+_BUSY_SHARE = 0.75
+"""Of the cores: the benchmark itself keeps one busy, or two while it trains."""
 _PACKAGES = (
     *("fieldmark", "numpy", "pillow", "ai-edge-litert", "tflite-runtime", "watchdog", "typer", "cryptography"),
     *("tensorflow", "keras", "scikit-learn", "simplejpeg"),
@@ -98,7 +100,7 @@ def finish(result: Result, options: argparse.Namespace) -> None:
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "settings": result.settings,
-        "claims": [{**asdict(claim), "met": claim.met} for claim in result.claims],
+        "claims": [_rounded({**asdict(claim), "met": claim.met}) for claim in result.claims],
         "detail": _rounded(result.detail),
     }
     if options.json:
@@ -161,6 +163,7 @@ def _for_a_person(content: dict[str, Any], claims: Sequence[Claim]) -> list[str]
         f"machine: {facts['processor']}, {facts['architecture']}, {facts['cores']} cores, load "
         f"{facts['load_average_1min']}, {facts['system']}, Python {facts['python']}",
         f"packages: {packages}; Pillow's libjpeg-turbo {facts['libjpeg_turbo']}",
+        *_warnings(facts),
         *_indented(content["detail"], 0),
         "",
     ]
@@ -168,6 +171,11 @@ def _for_a_person(content: dict[str, Any], claims: Sequence[Claim]) -> list[str]
         verdict = {True: "met", False: "MISSED", None: ""}[claim.met]
         lines.append(f"{claim.what}: {claim.measured}  {claim.target}  {verdict}".rstrip())
     return lines
+
+
+def _warnings(facts: dict[str, Any]) -> list[str]:
+    busy = facts["load_average_1min"] > facts["cores"] * _BUSY_SHARE
+    return ["NOTE: other work runs on this machine; ratios suffer, times more. Measure again when it is idle."] * busy
 
 
 def _indented(value: dict[str, Any], depth: int) -> list[str]:

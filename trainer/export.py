@@ -20,6 +20,7 @@ from trainer import gate, golden, pixels, quantize, run
 from trainer.backbones import backbone
 from trainer.cache import cache_dir
 from trainer.dataset.samples import Sample
+from trainer.fit import FINE_TUNED
 from trainer.progress import Steps
 from trainer.train import UNDECIDED
 
@@ -108,7 +109,8 @@ def export(folder: Path, out: Path, options: Options, steps: Steps) -> Exported:
     _write_gate(trained, verdict, options)
     if not verdict.passed:
         reasons = "; ".join(f"{row.runtime}: {row.reason}" for row in verdict.rows)
-        raise ModelError(f"the quantized model passed the gate on no runtime. {reasons}.", code="gate")
+        cure = "Train with more photos" + (", or with --probe-only" if trained.facts.kept == FINE_TUNED else "")
+        raise ModelError(f"the quantized model passed the gate on no runtime. {reasons}. {cure}.", code="gate")
     keys = trust.load_or_create()
     with steps.step("golden photos and signature"):
         manifest, payload = _bundle(trained, data, content, verdict, options)

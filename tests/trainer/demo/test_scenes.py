@@ -9,6 +9,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +47,7 @@ def card_folder(card: list[Drawn]) -> Path:
     return card[0].path.parents[2]
 
 
-def picture(drawn: Drawn) -> np.ndarray:
+def picture(drawn: Drawn) -> npt.NDArray[np.int16]:
     """The photo without its banner, (904, 1280, 3)."""
     return np.asarray(Image.open(drawn.path).convert("RGB"), dtype=np.int16)[: HEIGHT - camera.BANNER]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 from edge.errors import DataError, FieldmarkError
 from trainer.demo import scenes, story
+from trainer.demo.scenes import Drawn
 
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = ["train", "export", "flash", "watch", "log", "log", "review"]
@@ -52,9 +55,34 @@ class FakeFieldmark:
         return row | {"decision": "species"} | self.changed.get(each["photo"], {})
 
 
+@pytest.fixture(scope="module")
+def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Each set of photos is drawn once for all tests here, then copied: what is in them does not matter."""
+    templates: dict[str, tuple[Path, list[Drawn]]] = {}
+
+    def once(real: Callable[..., list[Drawn]]) -> Callable[..., list[Drawn]]:
+        def draw(out: Path, *, truth: Path | None = None, progress: object = None, **sizes: int) -> list[Drawn]:
+            key = f"{real.__name__} {sorted(sizes.items())}"
+            if key not in templates:
+                folder = tmp_path_factory.mktemp("template") / "photos"
+                templates[key] = folder, real(folder, **sizes)
+            folder, drawn = templates[key]
+            shutil.copytree(folder, out)
+            if truth:
+                shutil.copyfile(folder.with_name("photos-truth.csv"), truth)
+            return [replace(each, path=out / each.path.relative_to(folder)) for each in drawn]
+
+        return draw
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_dataset", "draw_card"):
+            patch.setattr(scenes, name, once(getattr(scenes, name)))
+        yield
+
+
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few photos: what is drawn does not matter here."""
+def small(drawn_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few photos."""
     for name, value in (("STATIONS", 1), ("BURSTS_PER_LABEL", 1), ("PHOTOS_PER_BURST", 1), ("CARD_BURSTS", 3)):
         monkeypatch.setattr(story, name, value)
     monkeypatch.setattr(story, "CARD_STATION", 0)
@@ -225,7 +253,7 @@ def test_without_a_name_the_next_free_folder_is_taken(
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own(tmp_path: Path, drawn_once: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder per class with 24 photos in 12 bursts, and one file that is no photo."""
     monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
     data = tmp_path / "own"
@@ -303,6 +331,8 @@ def test_child_that_fails_becomes_one_line_with_its_exit_code(importable: None) 
         story.run_command(["nonsense"], {}, capture=True)
 
 
-def test_child_gets_the_variables(importable: None) -> None:
-    shown = story.run_command(["keys", "show", "--json"], {story.KEYS_VARIABLE: "/nowhere/keys"}, capture=True)
-    assert "/nowhere/keys" in shown
+def test_child_gets_the_variables(importable: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    keys = tmp_path / "nobody-s-keys"
+    with pytest.raises(FieldmarkError, match="exit code 1"):
+        story.run_command(["keys", "show"], {story.KEYS_VARIABLE: str(keys)}, capture=True)
+    assert str(keys) in capfd.readouterr().err
