@@ -100,9 +100,9 @@ def read(path: Path) -> Photo:
         # O_NONBLOCK: a named pipe put in the folder must not hang the agent.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            _check_file(path, os.fstat(descriptor))
+            length_bytes = _checked_length(path, os.fstat(descriptor))
             with open(descriptor, "rb", closefd=False) as file:
-                data = file.read(MAX_BYTES + 1)
+                data = file.read(length_bytes)  # what is written meanwhile is for the next look
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
@@ -113,18 +113,17 @@ def read(path: Path) -> Photo:
         raise PhotoError(f"{path.name} cannot be read: {error.strerror}.", code="unreadable") from error
     except ValueError as error:  # NUL, or half a character, in a name that a list gave
         raise PhotoError(f"{path.name!r} is not a name that a file can have.", code="missing") from error
-    if len(data) > MAX_BYTES:
-        raise PhotoError(f"{path.name} grew past {MAX_BYTES} bytes while it was read.", code="too large")
     return Photo(data, hashlib.sha256(data).hexdigest())
 
 
-def _check_file(path: Path, facts: os.stat_result) -> None:
+def _checked_length(path: Path, facts: os.stat_result) -> int:
     if not stat.S_ISREG(facts.st_mode):
         raise PhotoError(f"{path.name} is not a regular file.", code="not a file")
     if facts.st_size == 0:
         raise PhotoError(f"{path.name} is empty (0 bytes).", code="empty")
     if facts.st_size > MAX_BYTES:
         raise PhotoError(f"{path.name} has {facts.st_size} bytes, at most {MAX_BYTES} are read.", code="too large")
+    return facts.st_size
 
 
 def open_image(data: bytes) -> Image.Image:

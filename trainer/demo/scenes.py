@@ -20,7 +20,6 @@ import numpy as np
 from edge.errors import DataError
 from trainer.demo.animals import SPECIES, Pose, Species
 from trainer.demo.camera import (
-    BANNER,
     Animal,
     Light,
     add_banner,
@@ -30,7 +29,7 @@ from trainer.demo.camera import (
     to_jpeg,
     visible_share,
 )
-from trainer.demo.landscape import HABITATS, HEIGHT, WIDTH, Landscape, draw_landscape
+from trainer.demo.landscape import HABITATS, WIDTH, Landscape, draw_landscape
 
 EMPTY = "empty"
 LABELS = tuple(sorted((*SPECIES, EMPTY)))
@@ -251,10 +250,13 @@ def _take(
 
 def _write(path: Path, data: bytes, moment: datetime) -> None:
     """Write a file with the time that a camera would give it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
     stamp = moment.replace(tzinfo=UTC).timestamp()
-    os.utime(path, (stamp, stamp))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        os.utime(path, (stamp, stamp))
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}. Make room, or name another folder.") from error
 
 
 def _walk(landscape: Landscape, burst: _Burst, rng: np.random.Generator, steps: list[float]) -> list[list[Animal]]:
@@ -341,12 +343,9 @@ def _damaged(last: Drawn) -> list[Drawn]:
 
 
 def _write_truth(file: Path, card: Path, drawn: list[Drawn]) -> None:
-    with file.open("w", encoding="utf-8", newline="") as out:
-        rows = csv.writer(out)
-        rows.writerow(TRUTH_COLUMNS)
-        for d in drawn:
-            photo = d.path.relative_to(card).as_posix()
-            rows.writerow((photo, d.label, d.failure, d.station, d.burst, d.taken))
-
-
-__all__ = ["BANNER", "HEIGHT", "LABELS", "WIDTH", "Drawn", "draw_card", "draw_dataset", "station_name"]
+    rows = [(d.path.relative_to(card).as_posix(), d.label, d.failure, d.station, d.burst, d.taken) for d in drawn]
+    try:
+        with file.open("w", encoding="utf-8", newline="") as out:
+            csv.writer(out).writerows([TRUTH_COLUMNS, *rows])
+    except OSError as error:
+        raise DataError(f"{file} cannot be written: {error.strerror}. Name another file.") from error

@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -150,7 +151,7 @@ class Summary:
         labels: what was learned.
         photos: how many files it was learned from.
         compared: the device's log against the truth.
-        seconds: wall time of each step.
+        seconds: wall time of photos, train, export, flash and watch.
         places: paths of everything made.
     """
 
@@ -209,15 +210,15 @@ def run_demo(
     say = say or partial(typer.echo, err=as_json)
     story = _Story(places, say, runner or partial(run_command, to_stderr=as_json))
     _introduce(data, say)
-    with story.step(1, "Photos"):
+    with story.step(1, "photos", "Photos"):
         labels, photos, truth = _draw(story, seed) if data is None else _divide(story, data.absolute(), seed)
-    with story.step(2, "Train"):
+    with story.step(2, "train", "Train"):
         story.command("train", places.photos, "--out", places.run)
-    with story.step(3, "Quantize, check on each runtime, sign"):
+    with story.step(3, "export", "Quantize, check on each runtime, sign"):
         story.command("export", places.run, "--out", places.bundle)
-    with story.step(4, "Install on the device: a folder stands for it"):
+    with story.step(4, "flash", "Install on the device: a folder stands for it"):
         story.command("flash", places.bundle, places.device)
-    with story.step(5, "Watch the card, read the log, make the review page"):
+    with story.step(5, "watch", "Watch the card, read the log, make the review page"):
         _watch(story, station="" if data else _card_station())
     compared = _compare(places, truth)
     _tell(story, compared, drawn=data is None)
@@ -263,8 +264,8 @@ class _Story:
     runner: Runner
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def step(self, number: int, title: str) -> _Step:
-        return _Step(self, number, title)
+    def step(self, number: int, name: str, title: str) -> _Step:
+        return _Step(self, number, name, title)
 
     def command(self, name: str, *arguments: str | Path, into: Path | None = None) -> None:
         """Show a command as a person would type it, then run it, with its output shown or ``into`` a file.
@@ -278,7 +279,8 @@ class _Story:
         self.say(f"$ {_typed(words, variables if name == 'export' else {})}{target}")
         printed = self.runner(words, variables, capture=into is not None)
         if into:
-            into.write_text(printed, encoding="utf-8")
+            with _writing(into):
+                into.write_text(printed, encoding="utf-8")
 
 
 @dataclass
@@ -287,6 +289,7 @@ class _Step:
 
     story: _Story
     number: int
+    name: str
     title: str
     start_s: float = 0.0
 
@@ -297,9 +300,17 @@ class _Step:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         spent_s = round(time.perf_counter() - self.start_s, 1)
-        self.story.seconds[self.title] = spent_s
+        self.story.seconds[self.name] = spent_s
         if kind is None:
             self.story.say(f"   Step {self.number} took {spent_s} s.")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}. Make room, or name another --out.") from error
 
 
 def _introduce(data: Path | None, say: Say) -> None:
@@ -371,11 +382,13 @@ def _divide(story: _Story, data: Path, seed: int) -> tuple[tuple[str, ...], int,
     samples = readers.read(data)
     held = _held_out(samples, seed)
     places = story.places
-    truth = [_copy_to_card(sample, i, places.card) for i, sample in enumerate(s for s in samples if s.path in held)]
     kept = [sample for sample in samples if sample.path not in held]
-    for sample in kept:
-        _link(sample.path, places.photos / sample.label / Path(sample.name).relative_to(sample.label))
-    _write_truth(places.truth, truth)
+    with _writing(places.out):
+        card = [sample for sample in samples if sample.path in held]
+        truth = [_copy_to_card(sample, i, places.card) for i, sample in enumerate(card)]
+        for sample in kept:
+            _link(sample.path, places.photos / sample.name)
+        _write_truth(places.truth, truth)
     labels = tuple(sorted({sample.label for sample in kept}))
     story.say(f"   {len(kept)} photos of {', '.join(labels)} to learn from, as links: {_shown(places.photos)}.")
     story.say(f"   {len(truth)} others as the card of a camera, as copies: {_shown(places.card)}.")
