@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from edge import photo
 from edge.errors import PhotoError
@@ -193,7 +193,7 @@ def test_what_the_system_says_becomes_a_reason(
         raise error
 
     (tmp_path / "a.jpg").write_bytes(encoded())
-    monkeypatch.setattr(photo.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(PhotoError) as caught:
         photo.read(tmp_path / "a.jpg")
     assert caught.value.code == code
@@ -232,7 +232,7 @@ def test_a_picture_too_large_is_refused_before_it_is_decoded(
     def decode(self: Image.Image) -> None:
         raise AssertionError("it was decoded")
 
-    monkeypatch.setattr(photo.PngImagePlugin.PngImageFile, "load", decode)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", decode)
     with pytest.raises(PhotoError) as caught:
         photo.open_image(png_that_claims(width, height))
     assert caught.value.code == "too large"

@@ -20,7 +20,8 @@ def views(count: int, pixels: augment.Pixels = PHOTO) -> list[augment.Pixels]:
 def test_a_view_has_the_shape_and_type_of_the_photo(height: int, width: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     found = augment.view(pixels, np.random.default_rng(seed))
-    assert (found.shape, found.dtype) == (pixels.shape, np.uint8)
+    assert found.shape == pixels.shape
+    assert found.dtype == np.uint8
 
 
 def test_the_same_chances_give_the_same_view() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer import cache
 from trainer.cache import ArrayCache, cache_dir, prune
 
 KEY = "ab" + "0" * 62
@@ -86,7 +85,7 @@ def test_a_full_disk_falls_back_to_memory(store: ArrayCache, tmp_path: Path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache.np, "save", no_space)
+        patch.setattr(np, "save", no_space)
         store.put(KEY, VALUES)
     assert store.full
     assert (store.get(KEY) == VALUES).all()  # type: ignore[union-attr]
@@ -107,7 +106,7 @@ def test_an_interrupted_write_leaves_nothing(
     def interrupt(file: object, array: object, **_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache.np, "save", interrupt)
+    monkeypatch.setattr(np, "save", interrupt)
     with pytest.raises(KeyboardInterrupt):
         store.put(KEY, VALUES)
     assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []

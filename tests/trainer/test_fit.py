@@ -11,7 +11,7 @@ import pytest
 
 from edge.errors import DataError
 from trainer.dataset import split
-from trainer.fit import FINE_TUNED, PROBE, accuracy, cross_validate, divide, fit
+from trainer.fit import FINE_TUNED, PROBE, accuracy, beats, cross_validate, divide, fit
 from trainer.photos import FOLDS, Photos
 from trainer.probe import Head
 from trainer.progress import Steps
@@ -104,6 +104,9 @@ def test_photos_that_are_held_out_change_nothing() -> None:
 # --- probe or fine-tuned
 
 
+WEIGHTS: list[Any] = []
+
+
 class Tail:
     """Fine-tuning that ends in logits of a test's choosing."""
 
@@ -124,7 +127,7 @@ class Tail:
         return self._logits(indices)
 
     def weights(self) -> list[Any]:
-        return ["weights"]
+        return WEIGHTS
 
     def get_layer(self, name: str) -> Any:
         assert name == "logits"
@@ -151,29 +154,46 @@ def right_about(data: Photos, rows: Sequence[int]) -> Callable[[npt.NDArray[np.i
     return lambda indices: logits[indices]
 
 
+@pytest.mark.parametrize(
+    ("better", "worse", "verdict"),
+    [
+        pytest.param(0, 0, False, id="the same"),
+        pytest.param(1, 0, False, id="one better: may be chance"),
+        pytest.param(2, 0, True, id="two better"),
+        pytest.param(3, 1, False, id="a lead of two in four"),
+        pytest.param(4, 1, True, id="a lead of three in five"),
+        pytest.param(0, 2, False, id="worse"),
+        pytest.param(20, 15, False, id="a lead of five in 35"),
+        pytest.param(21, 14, True, id="a lead of seven in 35"),
+    ],
+)
+def test_a_lead_counts_if_it_exceeds_its_standard_error(better: int, worse: int, verdict: bool) -> None:
+    new = np.array([True] * better + [False] * worse + [True, False])
+    old = np.array([False] * better + [True] * worse + [True, False])
+    assert beats(new, old) is verdict
+
+
 @pytest.mark.needs("tensorflow")  # trainer.fit takes the last layer's weights by fine_tune
 @pytest.mark.parametrize(
     ("more", "kept"),
     [
-        pytest.param(1, FINE_TUNED, id="one photo better: kept"),
+        pytest.param(2, FINE_TUNED, id="two photos better: kept"),
+        pytest.param(1, PROBE, id="one photo better: the probe is kept"),
         pytest.param(0, PROBE, id="equal: the probe is kept"),
-        pytest.param(-1, PROBE, id="one photo worse: the probe is kept"),
     ],
 )
 def test_fine_tuning_is_kept_only_if_it_beats_the_probe_on_validation(more: int, kept: str) -> None:
     data = photos(SIXTY, spread=2.5)
     parts = divide(data)
+    rows = parts.validation
     alone = fit(data, parts, Settings(), None, QUIET)
-    right = round(alone.validation[PROBE] * len(parts.validation))
-    assert 0 < right < len(parts.validation), "the probe must be beatable for this test to say anything"
-    tail = Tail(right_about(data, parts.validation[: right + more].tolist()))
+    right = alone.start.logits(data.features[rows]).argmax(axis=1) == data.labels[rows]
+    assert (~right).sum() >= 2, "the probe must be beatable for this test to say anything"
+    tail = Tail(right_about(data, [*rows[right], *rows[~right][:more]]))
     found = fit(data, parts, Settings(), cast("Any", Tuner(tail)), QUIET)
     assert found.kept == kept
-    assert found.validation == {
-        PROBE: right / len(parts.validation),
-        FINE_TUNED: (right + more) / len(parts.validation),
-    }
-    assert found.history == ["an epoch"]
+    assert found.validation == {PROBE: right.mean(), FINE_TUNED: pytest.approx(right.mean() + more / len(rows))}
+    assert len(found.history) == 1
     assert tail.trained_on == [(parts.train.tolist(), parts.validation.tolist())]
     assert tail.started_at[0] is found.start
     if kept == PROBE:
@@ -183,7 +203,7 @@ def test_fine_tuning_is_kept_only_if_it_beats_the_probe_on_validation(more: int,
     else:
         assert (found.logits == tail.logits(None, None, np.arange(60))).all()
         assert (found.head.kernel == 1).all()
-        assert found.tuned_weights == ["weights"]
+        assert found.tuned_weights is WEIGHTS
         assert (found.unseen == parts.validation).all()
         assert (found.unseen_logits == found.logits[parts.validation]).all()
 

@@ -19,7 +19,9 @@ N, CLASSES = 400, 3
 HOLDOUT = np.arange(0, N, 4)  # 100 photos
 RANDOM = np.random.default_rng(0)
 TRUTH = RANDOM.integers(0, CLASSES, N)
-REFERENCE = (np.eye(CLASSES)[TRUTH] * 6 + RANDOM.normal(0, 0.5, (N, CLASSES))).astype(np.float32)
+REFERENCE: npt.NDArray[np.float32] = (np.eye(CLASSES)[TRUTH] * 6 + RANDOM.normal(0, 0.5, (N, CLASSES))).astype(
+    np.float32
+)
 
 Logits = npt.NDArray[np.float32]
 

@@ -5,10 +5,8 @@ One file for the modules that build networks, so that TensorFlow is loaded once 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -31,7 +29,7 @@ PHOTOS = RANDOM.integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
-def keras() -> ModuleType:
+def keras() -> Any:
     """Keras, imported only where a test needs it."""
     import keras
 
@@ -225,7 +223,7 @@ def stack(tmp_path: Path) -> PixelStack:
 
 
 @pytest.fixture
-def small(keras: ModuleType) -> Any:
+def small(keras: Any) -> Any:
     """A network of one convolution, 8 x 8 pixels to 4 x 4 x 5."""
     keras.utils.set_random_seed(0)
     pixels = keras.Input((8, 8, 3), dtype="uint8")
@@ -291,7 +289,7 @@ def test_features_that_are_lost_while_in_use_are_not_passed_over(
 
 
 @pytest.fixture
-def network(keras: ModuleType) -> Any:
+def network(keras: Any) -> Any:
     """A backbone of two blocks with batch normalisation."""
     keras.utils.set_random_seed(1)
     pixels = keras.Input((8, 8, 3), dtype="uint8", name="pixels")
@@ -317,7 +315,7 @@ def coloured(tmp_path: Path) -> tuple[PixelStack, np.ndarray[tuple[int], np.dtyp
 
 
 @pytest.fixture
-def tuned(network: Any, coloured: Any, tmp_path: Path) -> Iterator[Any]:
+def tuned(network: Any, coloured: Any, tmp_path: Path) -> tuple[Any, ...]:
     """Everything that a fine-tuning needs: module, parts, tail, activations, labels."""
     from trainer import fine_tune, model
 

@@ -37,7 +37,8 @@ def test_the_folded_layer_gives_the_pipeline_s_probabilities(classes: int, stren
     features, labels = blobs(classes)
     head = probe.fit(features, labels, classes, strength)
     assert head.kernel.shape == (12, classes)
-    assert (head.kernel.dtype, head.bias.dtype) == (np.float32, np.float32)
+    assert head.kernel.dtype == np.float32
+    assert head.bias.dtype == np.float32
     expected = pipeline(features, labels, strength).predict_proba(features)
     assert probabilities(head.logits(features)) == pytest.approx(expected, abs=2e-3)
 

@@ -12,9 +12,8 @@ from trainer.progress import Steps
 
 def test_each_step_is_one_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     steps = Steps()
-    with steps.step("reading photos", 3) as done:
-        with ThreadPoolExecutor(3) as pool:
-            list(pool.map(done, [1, 1, 1]))
+    with steps.step("reading photos", 3) as done, ThreadPoolExecutor(3) as pool:
+        list(pool.map(done, [1, 1, 1]))
     with steps.step("probe"):
         pass
     out, err = capsys.readouterr()

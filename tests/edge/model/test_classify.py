@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,7 +103,9 @@ def _another_count(manifest: Manifest) -> Manifest:
 
 
 @pytest.mark.parametrize("change", [_another_size, _another_count])
-def test_a_model_that_is_not_what_the_manifest_says_is_refused(opened: bundles.Opened, change: type[Manifest]) -> None:
+def test_a_model_that_is_not_what_the_manifest_says_is_refused(
+    opened: bundles.Opened, change: Callable[[Manifest], Manifest]
+) -> None:
     with pytest.raises(ModelError, match="height, width, labels"):
         Classifier(opened.model, change(opened.manifest), name=LITERT)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +14,14 @@ from PIL import Image
 
 from edge.errors import ModelError
 from edge.model import bundle as bundles
-from edge.model import golden, run, runtime
+from edge.model import golden, runtime
 from edge.model.bundle import Golden, Manifest
+from edge.model.preprocess import Pixels
 from tests.fixtures_models import SIDE
 
 LITERT = "ai_edge_litert"
 DEER = "golden/deer.png"
+Change = Callable[[Pixels], Pixels]
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def test_the_preferred_runtime_is_asked_by_default(unpacked: Path, manifest: Man
     assert golden.check(unpacked, manifest) == runtime.installed()[0].name
 
 
-def _replace_pixels(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:  # type: ignore[type-arg]
+def _replace_pixels(path: Path, change: Change) -> None:
     Image.fromarray(change(np.asarray(Image.open(path)))).save(path)
 
 
@@ -67,8 +71,8 @@ def _replace_pixels(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> N
 def test_pixels_that_reach_the_model_changed_are_noticed(
     unpacked: Path,
     manifest: Manifest,
-    change: Callable[[np.ndarray], np.ndarray],
-    code: str,  # type: ignore[type-arg]
+    change: Change,
+    code: str,
 ) -> None:
     _replace_pixels(unpacked / DEER, change)
     with pytest.raises(ModelError, match=DEER) as caught:
@@ -140,7 +144,7 @@ def test_a_runtime_that_crashes_is_an_error_and_not_the_end(
     crash = tmp_path / "python"
     crash.write_text("#!/bin/sh\nkill -SEGV $$\n")
     crash.chmod(0o755)
-    monkeypatch.setattr(run.sys, "executable", str(crash))
+    monkeypatch.setattr(sys, "executable", str(crash))
     with pytest.raises(ModelError, match="died with status -11"):
         golden.check(unpacked, manifest)
 
@@ -148,6 +152,6 @@ def test_a_runtime_that_crashes_is_an_error_and_not_the_end(
 def test_a_scratch_folder_that_is_gone_is_an_error(
     unpacked: Path, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(golden.tempfile, "tempdir", str(tmp_path / "gone"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(ModelError, match="could not be run"):
         golden.check(unpacked, manifest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_nothing_is_left_behind(
     model: Path, pixels: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scratch = tmp_path_factory.mktemp("scratch")
-    monkeypatch.setattr(run.tempfile, "tempdir", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     run.in_child(model, pixels, runtime=LITERT)
     assert list(scratch.iterdir()) == []
 
@@ -135,7 +136,7 @@ def test_a_runtime_that_is_not_known_is_refused(model: Path, pixels: Path) -> No
 def test_a_child_that_dies_becomes_an_error(
     model: Path, pixels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, says: str
 ) -> None:
-    monkeypatch.setattr(run.sys, "executable", stand_in(tmp_path, script))
+    monkeypatch.setattr(sys, "executable", stand_in(tmp_path, script))
     with pytest.raises(ModelError, match=says) as caught:
         run.in_child(model, pixels, runtime=LITERT)
     assert caught.value.code == "child"
@@ -144,7 +145,7 @@ def test_a_child_that_dies_becomes_an_error(
 def test_a_child_that_hangs_is_ended(
     model: Path, pixels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run.sys, "executable", stand_in(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 600"))
+    monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 600"))
     with pytest.raises(ModelError, match="no answer within 1 s") as caught:
         run.in_child(model, pixels, runtime=LITERT, timeout_s=1)
     assert caught.value.code == "timeout"

