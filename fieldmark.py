@@ -19,7 +19,7 @@ import typer
 import typer.core
 import typer.main
 
-from edge.errors import FieldmarkError
+from edge.errors import FieldmarkError, one_line
 
 DEBUG_VARIABLE = "FIELDMARK_DEBUG"
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -195,9 +195,7 @@ def _report_usage(error: typer.TyperException) -> int:
 
 
 def _say(message: str) -> None:
-    """One line. A file name in it may hold line breaks and terminal sequences: they are shown, not obeyed."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in message)
-    typer.echo(f"fieldmark: {line}", err=True)
+    typer.echo(f"fieldmark: {one_line(message)}", err=True)
 
 
 def _leave_pipe() -> None:

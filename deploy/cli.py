@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge.errors import FieldmarkError
+from edge.errors import FieldmarkError, one_line
 
 if TYPE_CHECKING:
     from edge.agent.slots import Installed
@@ -58,7 +58,7 @@ def flash(
             if as_json:
                 _print_json({"target": target, "installed": False, "code": error.code, "error": str(error)})
             elif len(targets) > 1:
-                typer.echo(f"{_line(target)}: {_line(str(error))}", err=True)
+                typer.echo(f"{one_line(target)}: {one_line(str(error))}", err=True)
             continue
         _print_installed(target, done, as_json)
     if len(targets) == 1 and failed:
@@ -81,7 +81,7 @@ def show_bundle(bundle: File, trust: Trust = None, as_json: Json = False) -> Non
         _print_json(_bundle_facts(bundle, opened, trust))
         return
     for line in _card(bundle, opened, trust):
-        typer.echo(_line(line))
+        typer.echo(one_line(line))
 
 
 @keys_app.command("show", epilog="Example: fieldmark keys show --json")
@@ -106,7 +106,7 @@ def show_keys(
     typer.echo(f"key     {facts.key_id} ({kind})")
     typer.echo(f"public  {facts.public}")
     typer.echo(f"root    version {facts.root_version}, sha256 {facts.root_sha256}")
-    typer.echo(f"folder  {_line(str(facts.folder))}")
+    typer.echo(f"folder  {one_line(str(facts.folder))}")
 
 
 def _print_installed(target: str, done: Installed, as_json: bool) -> None:
@@ -115,9 +115,11 @@ def _print_installed(target: str, done: Installed, as_json: bool) -> None:
         _print_json({"target": target, "installed": True, **facts})
         return
     if not done.changed:
-        typer.echo(f"{_line(target)}: {done.name} {done.sequence} is current already; nothing changed.")
+        typer.echo(f"{one_line(target)}: {done.name} {done.sequence} is current already; nothing changed.")
         return
-    typer.echo(f"{_line(target)}: {done.name} {done.sequence} is installed, golden photos right on {done.runtime}.")
+    older = " in place of a newer one" if done.older else ""
+    what = f"{done.name} {done.sequence} is installed{older}, golden photos right on {done.runtime}."
+    typer.echo(f"{one_line(target)}: {what}")
     kind = "development key" if done.development else "key"
     if done.enrolled:
         typer.echo(f"  device {done.device} is new and trusts {kind} {done.key_id} from now on.")
@@ -171,8 +173,3 @@ def _card(path: Path, opened: Opened, trust: Path | None) -> list[str]:
 
 def _print_json(facts: dict[str, Any]) -> None:
     typer.echo(json.dumps({"schema": 1, **facts}, ensure_ascii=True))
-
-
-def _line(text: str) -> str:
-    """One line: line breaks and terminal sequences in a name are shown, not obeyed."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

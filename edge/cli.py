@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge.errors import ConfigError, DeviceError, LogError
+from edge.errors import ConfigError, DeviceError, LogError, one_line
 
 if TYPE_CHECKING:
     from edge.log.query import Filter, Row
@@ -48,6 +48,7 @@ UtcOffset = Annotated[
 ]
 HERE = Path("/")
 _BLOCK = 500
+_MOST = 2**63 - 1  # SQLite's integers end here
 
 
 @app.command("install", epilog="Example: fieldmark install fox-28900000.fmb --root /media/card")
@@ -69,7 +70,8 @@ def install(
     if as_json:
         _print_json({**vars(done), "root": str(root), "path": str(done.path)})
     elif done.changed:
-        typer.echo(f"{done.name} {done.sequence} is installed, golden photos right on {done.runtime}.")
+        older = " in place of a newer one" if done.older else ""
+        typer.echo(f"{done.name} {done.sequence} is installed{older}, golden photos right on {done.runtime}.")
     else:
         typer.echo(f"{done.name} {done.sequence} is current already; nothing changed.")
 
@@ -100,7 +102,7 @@ def check(root: Root = HERE, db: Db = None, as_json: Json = False) -> None:
         if as_json:
             _print_json({"check": each.name, "passed": each.passed, "text": each.text})
         else:
-            typer.echo(_line(f"{'ok    ' if each.passed else 'FAILED'}  {each.name:9} {each.text}"))
+            typer.echo(one_line(f"{'ok    ' if each.passed else 'FAILED'}  {each.name:9} {each.text}"))
     failed = [each.name for each in found if not each.passed]
     if failed:
         raise DeviceError(f"{root} is not ready: {', '.join(failed)} failed.", code="not ready")
@@ -118,7 +120,13 @@ def watch(
     utc_offset: UtcOffset = None,
     settle: Annotated[
         float | None,
-        typer.Option("--settle", metavar="SECONDS", min=0, max=3600, help="A file unchanged for so long is whole."),
+        typer.Option(
+            "--settle",
+            metavar="SECONDS",
+            min=0,
+            max=3600,
+            help="A file that rests so long is whole; one just closed is tried at once.",
+        ),
     ] = None,
     patience: Annotated[
         float,
@@ -214,7 +222,9 @@ def log(
         float | None,
         typer.Option("--below", metavar="CONF", min=0, max=1, help="Only what the model is less sure of, 0 to 1."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Only the newest N rows.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, max=_MOST, help="Only the newest N rows.")
+    ] = None,
     all_models: Annotated[bool, typer.Option("--all-models", help="One row per model, not only the newest.")] = False,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -233,7 +243,7 @@ def log(
 @log_app.command("show", epilog="Example: fieldmark log show 17 --json")
 def log_show(
     context: typer.Context,
-    file_id: Annotated[int, typer.Argument(metavar="ID", help="The row, as `fieldmark log` numbers it.")],
+    file_id: Annotated[int, typer.Argument(metavar="ID", max=_MOST, help="The row, as `fieldmark log` numbers it.")],
     root: Annotated[Path | None, typer.Option("--root", metavar="DIR", help="The device's root.")] = None,
     db: Db = None,
     as_json: Json = False,
@@ -254,12 +264,12 @@ def log_show(
 @log_app.command("correct", epilog="Example: fieldmark log correct 17 'roe deer' --count 2 --who Ada")
 def log_correct(
     context: typer.Context,
-    file_id: Annotated[int, typer.Argument(metavar="ID", help="The row, as `fieldmark log` numbers it.")],
+    file_id: Annotated[int, typer.Argument(metavar="ID", max=_MOST, help="The row, as `fieldmark log` numbers it.")],
     label: Annotated[
         str, typer.Argument(metavar="LABEL", help="What is in the photo; also empty, person, unknown, setup.")
     ],
     who: Annotated[str | None, typer.Option("--who", metavar="NAME", help="Who says so; else the user's name.")] = None,
-    count: Annotated[int, typer.Option("--count", metavar="N", min=1, help="How many.")] = 1,
+    count: Annotated[int, typer.Option("--count", metavar="N", min=1, max=9999, help="How many.")] = 1,
     comment: Annotated[str | None, typer.Option("--comment", metavar="TEXT", help="Anything else.")] = None,
     root: Annotated[Path | None, typer.Option("--root", metavar="DIR", help="The device's root.")] = None,
     db: Db = None,
@@ -271,6 +281,7 @@ def log_correct(
     from edge.log import query, store
 
     _, path = _log_of(context, root, db)
+    label = store.clean_words(label, "the label")
     observation = store.Observation(label, count=count, comment=comment)
     with closing(store.open_for_reading(path)) as connection:
         row, known = query.one(connection, file_id), query.known_labels(connection)
@@ -278,7 +289,7 @@ def log_correct(
         raise LogError(f"row {file_id} is no photo that can be seen: {row.failure}", code="no photo")
     with store.open_for_writing(path) as opened:
         opened.add_review(row.sha256, [observation], who or store.user_name())
-    typer.echo(f"{row.path}: {row.model_label or 'no detection'} -> {label}")
+    typer.echo(one_line(f"{row.path}: {row.model_label or 'no detection'} -> {label}"))
     if label not in known:
         _say(f"{label!r} is a new label in this log; it knows {', '.join(known)}.")
 
@@ -376,7 +387,7 @@ def _print_objects(objects: Iterable[dict[str, Any]], columns: tuple[str, ...], 
 
 
 def _print_table(rows: Iterable[Row]) -> None:
-    """In blocks, each aligned by itself, so that a log of any length fits into memory."""
+    """In blocks, each aligned by itself, so that the first lines come before the last are read."""
     from edge.log import table
 
     cells = map(table.cells, rows)
@@ -404,7 +415,7 @@ def _status_lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"          {log['reviewed']} reviewed; the last row is of {log['last_seen_utc'] or 'never'}")
     else:
         lines.append("log       none yet")
-    return [_line(line) for line in [*lines, f"disk      {found['free_bytes'] // 2**20} MiB free"]]
+    return [one_line(line) for line in [*lines, f"disk      {found['free_bytes'] // 2**20} MiB free"]]
 
 
 def _is_the_command() -> bool:
@@ -417,9 +428,4 @@ def _print_json(values: dict[str, Any]) -> None:
 
 
 def _say(text: str) -> None:
-    typer.echo(_line(text), err=True)
-
-
-def _line(text: str) -> str:
-    """One line: line breaks and terminal sequences in a name are shown, not obeyed."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    typer.echo(one_line(text), err=True)

@@ -2,8 +2,14 @@
 
 Outside errors (Pillow, SQLite, the runtime, the operating system) become one of these in the file that touched
 them; only the command line prints them and exits. A message says where, what was expected, what was found and
-what to do, in one line.
+what to do, in one line; :func:`one_line` keeps it one where it is printed.
 """
+
+
+def one_line(text: str) -> str:
+    """Text as a terminal may have it: line breaks and control sequences, such as a file name can hold, are shown and
+    not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class FieldmarkError(Exception):

@@ -126,8 +126,11 @@ def _checked_length(path: Path, facts: os.stat_result) -> int:
     return facts.st_size
 
 
-def open_image(data: bytes) -> Image.Image:
+def open_image(data: bytes, name: str = "") -> Image.Image:
     """Open a photo without decoding it.
+
+    Args:
+        name: the file's, if it is known; a reason can then name a format that is not decoded.
 
     Raises:
         PhotoError: with code ``empty``, ``unrecognised`` (none of the five formats), ``truncated`` or ``too large``
@@ -142,15 +145,20 @@ def open_image(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise PhotoError(f"the photo claims more than {MAX_PIXELS} pixels.", code="too large") from error
     except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
-        raise PhotoError(
-            "the file is not a JPEG, PNG, TIFF, WebP or MPO photo, or its header is damaged.", code="unrecognised"
-        ) from error
+        raise PhotoError(_unrecognised(name), code="unrecognised") from error
     if image.width * image.height > MAX_PIXELS:
         raise PhotoError(
             f"the photo claims {image.width} x {image.height} pixels, at most {MAX_PIXELS} are decoded.",
             code="too large",
         )
     return image
+
+
+def _unrecognised(name: str) -> str:
+    suffix = Path(name).suffix
+    if suffix.lower() in OTHER_IMAGE_SUFFIXES:
+        return f"{name} is a {suffix[1:].upper()} picture, which is not decoded here; set the camera to JPEG."
+    return "the file is not a JPEG, PNG, TIFF, WebP or MPO photo, or its header is damaged."
 
 
 def camera(image: Image.Image) -> tuple[str | None, str | None]:

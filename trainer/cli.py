@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge.errors import FieldmarkError
+from edge.errors import FieldmarkError, one_line
 from trainer.settings import Settings
 
 if TYPE_CHECKING:
@@ -139,7 +139,9 @@ def export(
     ] = None,
     sequence: Annotated[
         int | None,
-        typer.Option("--sequence", help="Higher replaces lower; by default the run's end in minutes since 1970."),
+        typer.Option(
+            "--sequence", min=1, help="Higher replaces lower; by default the run's end in minutes since 1970."
+        ),
     ] = None,
     threshold: Annotated[
         float, typer.Option("--threshold", min=0, max=1, help="Probability below which the answer is unknown.")
@@ -162,18 +164,23 @@ def export(
 def identify(
     paths: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photos.")],
     backbone: BackboneName = _DEFAULTS.backbone,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", metavar="FILE.fmb", help="Ask this bundle's model instead.")
+    ] = None,
     top: Annotated[int, typer.Option("--top", min=1, max=1000, help="How many classes to print.")] = 3,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a photo cannot be read.")] = False,
     as_json: Json = False,
 ) -> None:
-    """What a pretrained network sees in a photo, by its 1,000 ImageNet classes."""
+    """What a pretrained network sees in a photo, by its 1,000 ImageNet classes, or what a bundle's model sees."""
     from trainer.backbones import backbone as find
-    from trainer.identify import identify as run_identify
+    from trainer.identify import identify as identify_with_network
+    from trainer.identify import identify_with_bundle
     from trainer.quiet import silence
 
     silence()
     failed = 0
-    for seen in run_identify(paths, find(backbone), top):
+    all_seen = identify_with_bundle(paths, bundle, top) if bundle else identify_with_network(paths, find(backbone), top)
+    for seen in all_seen:
         failed += seen.failure is not None
         _print_seen(seen, as_json)
     if failed:
@@ -245,7 +252,7 @@ def _processor() -> str:
 
 
 def _print_json(facts: dict[str, Any]) -> None:
-    typer.echo(json.dumps({"schema": 1, **facts}, ensure_ascii=False))
+    typer.echo(json.dumps({"schema": 1, **facts}))
 
 
 def _print_layers(settings: Settings) -> None:
@@ -283,7 +290,7 @@ def _print_measured(new: Measured, old: Measured | None, as_json: bool) -> None:
     for label, each in found.per_class.items():
         typer.echo(f"{label:24} {each.n:7d} {each.precision:10.1%} {each.recall:7.1%} {each.f1:6.2f}")
     for bad in new.failed:
-        typer.echo(f"not read: {bad.name}: {bad.reason}", err=True)
+        typer.echo(one_line(f"not read: {bad.name}: {bad.reason}"), err=True)
     if old:
         paired = _paired(new, old)
         typer.echo(
@@ -325,4 +332,4 @@ def _print_seen(seen: Seen, as_json: bool) -> None:
         _print_json({"photo": str(seen.photo), "top": [list(pair) for pair in seen.top], "failure": seen.failure})
         return
     answer = seen.failure or ", ".join(f"{name} {chance:.0%}" for name, chance in seen.top)
-    typer.echo(f"{seen.photo}: {answer}")
+    typer.echo(one_line(f"{seen.photo}: {answer}"))

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import DataError, ModelError
+from edge.errors import ConfigError, DataError, ModelError
 from edge.model import bundle, trust
 from trainer import gate, golden, pixels, quantize, run
 from trainer.backbones import backbone
 from trainer.cache import cache_dir
+from trainer.dataset.readers import from_text
 from trainer.dataset.samples import Sample
 from trainer.fit import FINE_TUNED
 from trainer.progress import Steps
@@ -98,10 +99,12 @@ def export(folder: Path, out: Path, options: Options, steps: Steps) -> Exported:
 
     Raises:
         DataError: the run is damaged, or its photos are gone.
+        ConfigError: an option is out of range.
         ModelError: the model cannot be quantized, or passed the gate on no runtime; the table is in
             ``RUN/gate.json`` all the same.
     """
     _check_out(out)
+    _check_options(options)
     trained = run.read(folder)
     data = photos_of(trained, steps)
     with tempfile.TemporaryDirectory(prefix="fieldmark-export-") as scratch:
@@ -164,8 +167,8 @@ def load_model(trained: run.Run) -> keras.Model:
 def photos_of(trained: run.Run, steps: Steps) -> _Data:
     """The run's photos from the pixel cache, or decoded again from where they were."""
     facts, lines = trained.facts, trained.photos
-    root = Path(facts.data_folder)
-    samples = [Sample(root / line.photo, line.photo, line.label) for line in lines]
+    root = Path(from_text(facts.data_folder))
+    samples = [Sample(root / from_text(line.photo), line.photo, line.label) for line in lines]
     with steps.step("reading the run's photos", len(samples)) as done:
         decoded, bad, stack = pixels.decode(samples, facts.input, cache_dir(), done=lambda: done(1))
     if bad:
@@ -190,8 +193,8 @@ def _bundle(
     payload = {bundle.MODEL: content, **files}
     created = datetime.fromisoformat(facts.created)
     manifest = bundle.Manifest(
-        name=options.name or bundle_name(facts.name),
-        sequence=options.sequence or int(created.timestamp() // 60),
+        name=bundle_name(facts.name) if options.name is None else options.name,
+        sequence=int(created.timestamp() // 60) if options.sequence is None else options.sequence,
         version=f"{created:%Y.%m.%d}",
         created=facts.created,
         labels=tuple(bundle.Label(name=label, english=label.replace("_", " ")) for label in facts.labels),
@@ -248,6 +251,20 @@ def table(rows: Sequence[gate.Row]) -> list[str]:
         f"{row.accuracy_float:7.1%} {row.agreement:7.1%} {row.ms:7.1f} {row.rss_mib:6.0f}  {row.reason}"
         for row in rows
     ]
+
+
+def _check_options(options: Options) -> None:
+    """What the bundle would refuse is refused before the minutes of work."""
+    if options.name is not None and not re.fullmatch(bundle.NAME, options.name):
+        raise ConfigError(
+            f"the bundle's name is {options.name!r}; expected at most 64 of a-z 0-9 . _ -, the first a-z or 0-9."
+        )
+    if options.sequence is not None and options.sequence < 1:
+        raise ConfigError(f"sequence is {options.sequence}, expected at least 1. Leave it out for the run's end.")
+    if not 0 <= options.threshold <= 1:
+        raise ConfigError(f"threshold is {options.threshold}, expected 0 to 1.")
+    if options.data_licence is not None and not options.data_licence.strip():
+        raise ConfigError("the data licence is empty. Give its SPDX name, such as CC-BY-4.0, or leave it out.")
 
 
 def _check_out(out: Path) -> None:

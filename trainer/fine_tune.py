@@ -7,6 +7,7 @@ views. An epoch then pays only for the blocks that learn, which on a processor w
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from edge.errors import DataError, ModelError
 from trainer import augment
 from trainer.dataset.split import Indices
 from trainer.model import Parts, freeze_batch_norm
@@ -61,6 +63,7 @@ class Activations:
     """
 
     def __init__(self, file: Path, shape: tuple[int, ...]) -> None:
+        _check_space(file.parent, math.prod(shape) * np.dtype(np.float16).itemsize)
         self.array = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)  # type: ignore[no-untyped-call]
 
     def clean(self, indices: Indices) -> npt.NDArray[np.float16]:
@@ -83,6 +86,9 @@ def activations(
         seed: of the views.
         file: where the numbers go, about 40 kB per view at 320 x 320.
         done: called with the number of photos finished.
+
+    Raises:
+        DataError: the disk has no room for them.
     """
     result = Activations(file, (len(pixels), 1 + views, *trunk.output.shape[1:]))
     per_call = max(1, BATCH // (1 + views))
@@ -96,6 +102,17 @@ def activations(
         result.array[rows.start : rows.stop] = values.reshape(len(rows), 1 + views, *values.shape[1:])
         done(len(rows))
     return result
+
+
+def _check_space(folder: Path, need_bytes: int) -> None:
+    """A file that is mapped and then cannot be filled would end the process with a bus error."""
+    free_bytes = shutil.disk_usage(folder).free
+    if need_bytes > free_bytes:
+        raise DataError(
+            f"fine-tuning needs {need_bytes / 1e9:.1f} GB below {folder.parent}, where {free_bytes / 1e9:.1f} GB are "
+            "free. Use fewer --views, or --probe-only, or set FIELDMARK_CACHE to a folder on another disk.",
+            code="disk full",
+        )
 
 
 def _with_views(pixels: augment.Pixels, views: int, random: np.random.Generator) -> augment.Pixels:
@@ -134,6 +151,9 @@ class Tail:
 
         Returns:
             The model from activations to logits with the weights of its best epoch, and the history.
+
+        Raises:
+            ModelError: a loss is no longer a finite number.
         """
         keras.utils.set_random_seed(seed)
         self.put(None)
@@ -221,8 +241,10 @@ def _schedule(settings: Settings, steps: int) -> keras.optimizers.schedules.Lear
 def _recorder(history: list[Epoch], done: Callable[[Epoch], None]) -> Callable[[int, dict[str, float]], None]:
     def record(epoch: int, logs: dict[str, float]) -> None:
         numbers = (logs[key] for key in ("loss", "accuracy", "val_loss", "val_accuracy"))
-        line = Epoch(epoch + 1, *(float(number) if math.isfinite(number) else 0.0 for number in numbers))
+        line = Epoch(epoch + 1, *map(float, numbers))
         history.append(line)
         done(line)
+        if not (math.isfinite(line.loss) and math.isfinite(line.validation_loss)):
+            raise ModelError(f"fine-tuning diverged in epoch {epoch + 1}; a lower --rate may help.", code="diverged")
 
     return record

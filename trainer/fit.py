@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
-from edge.errors import DataError
+from edge.errors import DataError, ModelError
 from trainer import probe
 from trainer.backbones import backbone
 from trainer.dataset import split
@@ -85,9 +86,10 @@ def divide(photos: Photos) -> Parts:
             parts = _parts(photos.folds, first, (first + shift) % FOLDS)
             if len(np.unique(photos.labels[parts.train])) == len(photos.names):
                 return parts
-    rare = split.thin_labels([photos.names[i] for i in photos.labels], photos.groups, 3)
+    labels = [photos.names[i] for i in photos.labels]
+    rare = split.thin_labels(labels, photos.groups, 3) or split.thin_labels(labels, photos.groups, FOLDS)
     raise DataError(
-        f"{', '.join(rare)}: too few independent photos to train and to check. "
+        f"{', '.join(rare or photos.names)}: too few independent photos to train and to check. "
         "Give each label photos of at least 3 bursts or days, or leave the label out."
     )
 
@@ -118,12 +120,16 @@ class Tuner:
 
 def fit(photos: Photos, parts: Parts, settings: Settings, tuner: Tuner | None, steps: Steps) -> Fitted:
     """Fit the probe, fine-tune from it if there is a tuner, and keep the fine-tuned model only if it :func:`beats` the
-    probe on the validation part."""
+    probe on the validation part. A fine-tuning that diverges leaves the probe."""
     fitted = _probe(photos, parts, settings, steps)
     steps.say(f"  probe: {fitted.validation[PROBE]:.1%} of {len(parts.validation)} validation photos right")
     if tuner is None:
         return fitted
-    tuned = _fine_tune(photos, parts, settings, tuner, fitted, steps)
+    try:
+        tuned = _fine_tune(photos, parts, settings, tuner, fitted, steps)
+    except ModelError as error:
+        steps.say(f"  {error} The probe is kept.")
+        return fitted
     verdict = "it is kept" if tuned.kept == FINE_TUNED else "not clearly better, the probe is kept"
     steps.say(f"  fine-tuned: {tuned.validation[FINE_TUNED]:.1%} of the same photos right: {verdict}")
     return tuned
@@ -142,7 +148,7 @@ def cross_validate(photos: Photos, settings: Settings, tuner: Tuner | None, step
         fitted = fit(photos, parts, settings, tuner, steps)
         folds.append({"n": len(parts.holdout), "chosen": fitted.kept, **_shares(photos, parts, fitted)})
     n = len(photos.labels)
-    names = [name for name in ("kept", PROBE, FINE_TUNED) if name in folds[0]]
+    names = [name for name in ("kept", PROBE, FINE_TUNED) if all(name in fold for fold in folds)]
     total = {name: sum(round(fold[name] * fold["n"]) for fold in folds) / n for name in names}
     steps.say("  grouped folds: " + ", ".join(f"{name} {share:.1%}" for name, share in total.items()) + f" of {n}")
     return {"n": n, **total, "folds": folds}
@@ -173,7 +179,7 @@ def _parts(folds: Sequence[split.Indices], holdout: int, validation: int) -> Par
 
 def _probe(photos: Photos, parts: Parts, settings: Settings, steps: Steps) -> Fitted:
     vectors, labels, classes, known = photos.features, photos.labels, len(photos.names), parts.known
-    with steps.step("probe"):
+    with steps.step("probe"), threadpool_limits(1, user_api="blas"):  # so small that threads only wait for each other
         inner = split.folds(labels[known], photos.groups[known], FOLDS, settings.seed)
         choice = probe.choose(vectors[known], labels[known], classes, inner)
         start = probe.fit(vectors[parts.train], labels[parts.train], classes, choice.strength)

@@ -75,16 +75,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The gate's rows, and the logits behind those that ran, by runtime: float32 (n, C)."""
+    """The gate's rows, and behind those that ran, by runtime: logits, float32 (n, C), and the distance of neighbouring
+    logits, 0 for float models."""
 
     rows: tuple[Row, ...]
     logits: dict[str, Logits]
-    output_step: float
+    output_steps: dict[str, float]
 
     @property
     def passed(self) -> tuple[Row, ...]:
         """The rows of runtimes that may run the model."""
         return tuple(row for row in self.rows if row.passed)
+
+    @property
+    def output_step(self) -> float:
+        """The largest of the runtimes that passed; 0 if none did."""
+        return max((self.output_steps[row.runtime] for row in self.passed), default=0.0)
 
 
 def judge(
@@ -103,7 +109,7 @@ def judge(
     Raises:
         ModelError: no runtime is installed.
     """
-    rows, logits, step = [], {}, 0.0
+    rows, logits, output_steps = [], {}, {}
     for installed in runtime.installed():
         try:
             answers = run.in_child(model, pixels, runtime=installed.name)
@@ -111,10 +117,10 @@ def judge(
             rows.append(_crashed(installed, str(error), len(holdout)))
             continue
         rows.append(compare(answers, reference, truth, holdout, limits))
-        logits[installed.name], step = answers.logits, answers.output_step
+        logits[installed.name], output_steps[installed.name] = answers.logits, answers.output_step
     if not rows:
         raise ModelError("no TFLite runtime is installed, so nothing can be proven. Install ai-edge-litert.")
-    return Verdict(tuple(rows), logits, step)
+    return Verdict(tuple(rows), logits, output_steps)
 
 
 def compare(

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from edge.errors import ModelError
 from edge.model.bundle import Golden
 from edge.model.decide import PERSON
 from trainer.pixels import PixelStack
@@ -41,6 +42,9 @@ def choose(
 
     Returns:
         The entries of the manifest, and their files: lossless PNG at input size.
+
+    Raises:
+        ModelError: fewer than :data:`COUNT` photos may be taken.
     """
     expected, *others = answers.values()
     spread = max((float(np.abs(expected - other).max()) for other in others), default=0.0)
@@ -49,6 +53,12 @@ def choose(
     said = np.stack([each.argmax(axis=1) for each in answers.values()])  # (runtimes, n)
     person = np.array([label == PERSON for label in labels])
     allowed = (said == said[0]).all(axis=0) & ~person[truth] & ~person[said[0]]
+    if allowed.sum() < COUNT:
+        raise ModelError(
+            f"only {allowed.sum()} of {len(truth)} photos can be golden, {COUNT} are needed: no person is in them, for "
+            "people and for the model, and all runtimes agree. Add photos of animals or empty scenes and train again.",
+            code="golden",
+        )
     for number, i in enumerate(_clearest(expected, allowed)):
         name = f"golden/{number:02d}.png"
         logits = tuple(round(float(value), 5) for value in expected[i])

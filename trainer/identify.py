@@ -1,8 +1,8 @@
-"""A pretrained network as it is: what it sees in a photo, by its 1,000 ImageNet classes, with English names."""
+"""What a network sees in a photo: a pretrained one as it is, by its 1,000 ImageNet classes, or a bundle's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -11,6 +11,8 @@ import numpy as np
 
 from edge import photo as photos
 from edge.errors import PhotoError
+from edge.model import bundle
+from edge.model.classify import Classifier
 from edge.model.decide import probabilities
 from edge.model.preprocess import InputSpec, to_pixels
 from trainer.backbones import Backbone
@@ -42,12 +44,40 @@ def identify(paths: Sequence[Path], backbone: Backbone, count: int) -> Iterator[
     model = backbone.build(backbone.side, backbone.side, top=True)
     names = imagenet_names()
     spec = InputSpec(backbone.side, backbone.side, resample="bicubic", aspect="crop")
+
+    def look(photo: Path) -> list[tuple[str, float]]:
+        pixels = to_pixels(photos.open_image(photos.read(photo).data, photo.name), spec)
+        chances = probabilities(np.asarray(model.predict_on_batch(pixels[np.newaxis]))[0])
+        return [(names[int(i)], float(chances[i])) for i in np.argsort(-chances)[:count]]
+
+    return _each(paths, look)
+
+
+def identify_with_bundle(paths: Sequence[Path], file: Path, count: int) -> Iterator[Seen]:
+    """Look at photos with a bundle's own model and labels, on a TFLite runtime, as a device does.
+
+    Args:
+        paths: image files.
+        file: the bundle, ``.fmb``.
+        count: how many labels to give, at most five.
+
+    Raises:
+        BundleError, TrustError: the bundle is not whole.
+        ModelError: no runtime that passed the gate is installed.
+    """
+    opened = bundle.open_bundle(file)
+    classifier = Classifier(opened.model, opened.manifest)
+
+    def look(photo: Path) -> list[tuple[str, float]]:
+        image = photos.open_image(photos.read(photo).data, photo.name)
+        return list(classifier.classify_image(image).decision.top[:count])
+
+    return _each(paths, look)
+
+
+def _each(paths: Sequence[Path], look: Callable[[Path], list[tuple[str, float]]]) -> Iterator[Seen]:
     for path in paths:
         try:
-            pixels = to_pixels(photos.open_image(photos.read(path).data), spec)
+            yield Seen(path, tuple(look(path)), None)
         except PhotoError as error:
             yield Seen(path, (), str(error))
-            continue
-        chances = probabilities(np.asarray(model.predict_on_batch(pixels[np.newaxis]))[0])
-        order = np.argsort(-chances)[:count]
-        yield Seen(path, tuple((names[int(i)], float(chances[i])) for i in order), None)

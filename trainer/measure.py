@@ -80,13 +80,17 @@ def measure(what: Subject, data: Path, runtime: str | None, sequence_column: str
         DataError: the data has a label that the model does not know, or no readable photo.
         ModelError: the runtime failed.
     """
-    samples = readers.read(data, sequence_column=sequence_column)
+    found = readers.scan(data, sequence_column=sequence_column)
+    samples = found.samples
     strange = sorted({sample.label for sample in samples} - set(what.labels))
     if strange:
         raise DataError(
             f"{data} has the label {strange[0]!r}, which {what.name} does not know ({', '.join(what.labels)}). "
             "Rename or leave out its folder."
         )
+    bare = [each for each in found.left_out if not each.label]
+    if bare:
+        steps.say(f"  {len(bare)} files or folders have no label and are not measured; {bare[0].reason}")
     with steps.step("reading photos", len(samples)) as done:
         decoded, failed, stack = pixels.decode(samples, what.input, cache_dir(), done=lambda: done(1))
     if not decoded:
@@ -98,8 +102,8 @@ def measure(what: Subject, data: Path, runtime: str | None, sequence_column: str
         file = Path(scratch) / "photos.npy"
         stack.save(file, np.arange(len(stack)))
         used, logits = _answers(what, file, runtime, Path(scratch))
-    found = figures(logits, truth, what.labels, temperature=what.temperature, thresholds=what.thresholds)
-    return Measured(what, used, found, failed, logits, truth)
+    measured = figures(logits, truth, what.labels, temperature=what.temperature, thresholds=what.thresholds)
+    return Measured(what, used, measured, [each for each in found.left_out if each.label] + failed, logits, truth)
 
 
 def _answers(what: Subject, photos: Path, runtime: str | None, scratch: Path) -> tuple[str, Logits]:

@@ -80,11 +80,15 @@ def prepare(data: Path, settings: Settings, network: Callable[[], keras.Model], 
         DataError: the data cannot be trained on.
     """
     chosen = backbone(settings.backbone)
-    samples = readers.read(data, sequence_column=settings.sequence_column)
+    found = readers.scan(data, sequence_column=settings.sequence_column)
+    readers.check_trainable(found, data)
+    samples = found.samples
     with steps.step("reading photos", len(samples)) as done:
         decoded, unreadable, stack = pixels.decode(samples, settings.spec(), cache_dir(), done=lambda: done(1))
+    unreadable = found.left_out + unreadable
     if unreadable:
-        steps.say(f"  {len(unreadable)} of {len(samples)} files cannot be used; unreadable.csv in the run says why.")
+        total = len(samples) + len(found.left_out)
+        steps.say(f"  {len(unreadable)} of {total} files cannot be used; unreadable.csv in the run says why.")
     names = tuple(sorted({photo.sample.label for photo in decoded}))
     if len(names) < 2:
         raise DataError(

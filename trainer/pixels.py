@@ -113,7 +113,7 @@ def _decode_one(sample: Sample, spec: InputSpec, cache: ArrayCache) -> Decoded:
     if not photos.is_candidate(sample.path):
         raise PhotoError(f"{sample.path.name} is not a photo by its name's ending.", code="not a photo")
     photo = photos.read(sample.path)
-    image = photos.open_image(photo.data)
+    image = photos.open_image(photo.data, sample.path.name)
     taken = photos.taken(sample.path, 0.0, image)
     camera = " ".join(part for part in photos.camera(image) if part)
     if cache.get(photo.sha256) is None:

@@ -26,7 +26,7 @@ class PhotoLine:
     """One photo of a run.
 
     Attributes:
-        photo: path relative to the data folder.
+        photo: path relative to the data folder, as :func:`trainer.dataset.readers.to_text` writes it.
         part: ``train``, ``validation`` or ``holdout``.
         group: photos of one number were never split.
         predicted, confidence: the final model's; for photos that it learned from they flatter.
@@ -48,7 +48,7 @@ class Facts:
     Attributes:
         name: of the folder at training.
         created: end of training, ISO 8601 with offset.
-        data_folder: absolute; photos are relative to it.
+        data_folder: absolute, written like the photos, which are relative to it.
         labels: C names in the order of the logits.
         input: what the model wants to see.
         backbone: name of the pretrained network.
@@ -138,7 +138,8 @@ def _photo_line(row: dict[str, str]) -> PhotoLine:
 
 
 def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    # a reason may quote a file name that is not UTF-8
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.DictWriter(file, list(columns))
         writer.writeheader()
         writer.writerows(rows)

@@ -42,6 +42,7 @@ class Settings:
             ("epochs", self.epochs, 1, 1000),
             ("rate", self.rate, 1e-7, 1.0),
             ("views", self.views, 0, 100),
+            ("seed", self.seed, 0, 2**32 - 1),
         ):
             if not low <= value <= high:
                 raise ConfigError(f"{name} is {value}, expected {low} to {high}.")

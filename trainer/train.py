@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,7 +20,8 @@ from edge.errors import DataError
 from edge.model.decide import probabilities
 from trainer import run
 from trainer.backbones import backbone
-from trainer.cache import prune
+from trainer.cache import cache_dir, prune
+from trainer.dataset.readers import to_text
 from trainer.evaluate import Figures, figures, temperature
 from trainer.fit import Fitted, Parts, Tuner, cross_validate, divide, fit
 from trainer.photos import Network, Photos, prepare
@@ -46,13 +48,15 @@ def train(data: Path, out: Path, settings: Settings, steps: Steps) -> run.Run:
         DataError: the data cannot be trained on, or ``out`` is taken.
         ConfigError: a setting is out of range.
     """
-    _check_out(out)
+    out = _checked_out(out)
     network = Network(backbone(settings.backbone), settings.spec())
     photos = prepare(data, settings, network, steps)
     parts = divide(photos)
     steps.say(f"  {_describe_split(photos, parts)}")
-    with tempfile.TemporaryDirectory(prefix="fieldmark-train-") as scratch:
-        tuner = Tuner(network(), photos, settings, Path(scratch), steps) if settings.fine_tune else None
+    with ExitStack() as stack:
+        tuner = None
+        if settings.fine_tune:
+            tuner = Tuner(network(), photos, settings, Path(stack.enter_context(_scratch())), steps)
         fitted = fit(photos, parts, settings, tuner, steps)
         crossed = cross_validate(photos, settings, tuner, steps) if settings.cross_validate else None
         if tuner is not None:
@@ -62,6 +66,18 @@ def train(data: Path, out: Path, settings: Settings, steps: Steps) -> run.Run:
         _write(result, network(), steps)
     prune()
     return run.read(out)
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder for what may be many gigabytes: below the cache, for /tmp is often memory."""
+    folder = cache_dir().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix="train-", dir=folder)
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written: {error.strerror}. Set FIELDMARK_CACHE to a folder that can."
+        ) from error
 
 
 class _Result:
@@ -135,9 +151,9 @@ def _save_model(network: keras.Model, fitted: Fitted, path: Path) -> None:
 
 def _facts(result: _Result, steps: Steps) -> run.Facts:
     return run.Facts(
-        name=result.out.name,
+        name=to_text(result.out.name),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        data_folder=str(_data_folder(result.data)),
+        data_folder=to_text(str(_data_folder(result.data))),
         labels=result.photos.names,
         input=result.photos.stack.spec,
         backbone=result.settings.backbone,
@@ -240,9 +256,19 @@ def _summary(facts: run.Facts, result: _Result) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _check_out(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+def _checked_out(out: Path) -> Path:
+    """Where the run goes: ``out``, or what it links to. It will be renamed onto, so it must be a place that can be."""
+    try:
+        if out.is_symlink() or out.name in ("", ".."):
+            out = out.resolve()
+        in_use = out.exists() and (out.samefile(Path.cwd()) or os.path.ismount(out))
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{out} cannot hold a run: {error}. Give --out another folder.") from error
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} already holds something. Give --out another folder; a run is never overwritten.")
-    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    parent = next(folder for folder in out.absolute().parents if os.path.lexists(folder))
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise DataError(f"{parent} cannot be written. Give --out another folder.")
+    if in_use:
+        raise DataError(f"{out} is the current folder or a disk of its own. Give --out a new folder in it.")
+    return out

@@ -39,6 +39,7 @@ class Outcome(enum.Enum):
     DUPLICATE = "duplicate"
     FAILED = "failed"
     CHANGED = "changed"  # while it was read: not a row yet
+    EARLY = "early"  # just closed and not whole: not a row before it has settled
     GONE = "gone"
 
 
@@ -154,7 +155,7 @@ class Intake:
         """Take files as they become ready.
 
         Args:
-            put_back: takes a file that changed while it was read, to be taken again later.
+            put_back: takes a file that changed while it was read, or was read too early, to be taken again later.
 
         Raises:
             LogError: the log cannot be written. The photo in hand is not in it then.
@@ -162,12 +163,12 @@ class Intake:
         for candidate in ready:
             done = self.take(candidate)
             self.counts[done.outcome] += 1
-            if done.outcome is Outcome.CHANGED:
+            if done.outcome in (Outcome.CHANGED, Outcome.EARLY):
                 put_back(candidate)
             yield done
 
     def take(self, candidate: Candidate) -> Done:
-        """Bring one file into the log; on return its row is durable.
+        """Bring one file into the log; on return its row is durable. A file that may not be whole yet gets none.
 
         Raises:
             LogError: the log cannot be written.
@@ -185,7 +186,7 @@ class Intake:
             return self._unreadable(candidate, error, found)
 
     def _classify(self, candidate: Candidate, photo: photos.Photo) -> Done:
-        image = photos.open_image(photo.data)
+        image = photos.open_image(photo.data, candidate.path.name)
         file, facts = self._file(candidate, image), _photo_facts(photo.sha256, image)  # decoding changes image.size
         if self._log.classified(photo.sha256):
             self._add(file, photo=facts)
@@ -199,7 +200,9 @@ class Intake:
         return Done(candidate, Outcome.CLASSIFIED, answer.decision.label, answer.decision.confidence)
 
     def _unreadable(self, candidate: Candidate, error: PhotoError, photo: photos.Photo | None) -> Done:
-        """A row for a file that is no photo, or none that can be decoded."""
+        """A row for a file that is no photo, or none that can be decoded; none yet where it may still be written."""
+        if candidate.early:
+            return Done(candidate, Outcome.EARLY, reason=f"tried again once it has settled: {_text(error)}")
         image, sha256 = None, None
         if photo:
             sha256 = photo.sha256

@@ -17,8 +17,8 @@ from typing import NoReturn
 from edge.agent.config import Agent, Source
 from edge.agent.loop import Done, Model, Outcome
 from edge.agent.run import Plan, Result, run
-from edge.errors import FieldmarkError
-from edge.log.table import counted, printable
+from edge.errors import FieldmarkError, one_line
+from edge.log.table import counted
 
 DEBUG_VARIABLE = "FIELDMARK_DEBUG"
 FAILED, INTERRUPTED = 1, 130
@@ -93,7 +93,7 @@ class Progress:
     def say(self, line: str) -> None:
         """One line, under what was written over."""
         self.clear()
-        self._write(printable(line) + "\n")
+        self._write(one_line(line) + "\n")
 
     def clear(self) -> None:
         """Wipe the line that is written over."""
@@ -131,7 +131,7 @@ def main(arguments: list[str]) -> int:
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         line = str(error) if isinstance(error, FieldmarkError) else f"unexpected {type(error).__name__}: {error}."
-        sys.stderr.write(f"fieldmark: {printable(line)}\n")
+        sys.stderr.write(f"fieldmark: {one_line(line)}\n")
         return FAILED
     return 0
 
@@ -145,4 +145,5 @@ def _what(done: Done) -> str:
 
 
 if __name__ == "__main__":
+    os.chdir("/")  # a folder that a process stands in cannot be unmounted; a plan's paths are whole
     sys.exit(main(sys.argv[1:]))

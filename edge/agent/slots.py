@@ -97,6 +97,7 @@ class Installed:
     Attributes:
         changed: False where this bundle was current already, and nothing was written.
         previous: the bundle digest that was current before, if any.
+        older: whether a bundle of this name with a higher sequence was current before.
         enrolled: whether the device learned here whom to trust.
         development: whether its trust is a development key.
         key_id: the key that signed the bundle.
@@ -111,6 +112,7 @@ class Installed:
     version: str
     changed: bool
     previous: str | None
+    older: bool
     enrolled: bool
     development: bool
     key_id: str
@@ -335,7 +337,7 @@ def _install(
     whole = _is_whole(slot, verified)
     if whole and before is not None and before.digest == verified.digest and layout.device.exists() and not enrols:
         bundles.copy_payload(stream, head, verified.manifest, _nowhere, where)
-        return _installed(layout, verified, changed=False, previous=before.digest, enrolled=False, runtime=None)
+        return _installed(layout, verified, before, changed=False, enrolled=False, runtime=None)
     incoming = writing.prepare()
     step("prepared")
     _unpack(stream, head, verified.manifest, incoming, where)
@@ -355,8 +357,7 @@ def _install(
     step("placed")
     _switch(layout, verified)
     step("switched")
-    previous = before.digest if before else None
-    return _installed(layout, verified, changed=True, previous=previous, enrolled=enrols, runtime=runtime)
+    return _installed(layout, verified, before, changed=True, enrolled=enrols, runtime=runtime)
 
 
 def _trust(layout: Layout, head: bundles.Head, trust_root: Path | None, where: str) -> tuple[bundles.Verified, bool]:
@@ -436,9 +437,9 @@ def _switch(layout: Layout, verified: bundles.Verified) -> None:
 def _installed(
     layout: Layout,
     verified: bundles.Verified,
+    before: _Current | None,
     *,
     changed: bool,
-    previous: str | None,
     enrolled: bool,
     runtime: str | None,
 ) -> Installed:
@@ -450,7 +451,8 @@ def _installed(
         sequence=manifest.sequence,
         version=manifest.version,
         changed=changed,
-        previous=previous,
+        previous=before.digest if before else None,
+        older=before is not None and before.name == manifest.name and before.sequence > manifest.sequence,
         enrolled=enrolled,
         development=verified.root.development,
         key_id=verified.key_id,

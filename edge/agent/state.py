@@ -140,8 +140,9 @@ def _golden(root: Path) -> str:
 
 def _writable(root: Path, log: Path) -> str:
     slots.device_id(root)  # nothing is made where no device is: a root that holds something enrols nobody
-    with store.open_for_writing(log):
-        return f"{log} opens, every row will be synced"
+    with store.open_for_writing(log) as opened:
+        opened.check()
+        return f"{log} is whole, every row will be synced"
 
 
 def _space(root: Path, log: Path) -> str:

@@ -59,7 +59,7 @@ def classify(
         try:
             photo = photos.read(path)
             same, decision = first.get(photo.sha256, (None, None))
-            image = photos.open_image(photo.data)
+            image = photos.open_image(photo.data, path.name)
             taken = _taken(path, image, utc_offset)
             decision = decision or classifier.classify_image(image).decision
             first.setdefault(photo.sha256, (name, decision))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +32,7 @@ class Candidate:
     Attributes:
         path: where it is.
         text: its path below the source, as :mod:`edge.log.pathtext` writes it.
+        early: yielded since it was just closed, before it has settled: who wrote it may open it again.
     """
 
     source: Source
@@ -39,6 +40,7 @@ class Candidate:
     text: str
     size_bytes: int
     mtime_ns: int
+    early: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,15 @@ class Hints(Protocol):
 class _Pending:
     candidate: Candidate
     since_s: float  # by the monotonic clock: size and time have been the same since
+    in_parts: bool = False  # it was yielded early and was not whole, so being closed says nothing more
 
 
 class Watch:
     """Yields the photos of some folders, each once it is ready.
 
     Ready means: nobody has the file open for writing, and either it was just closed or moved in, or its size and
-    time have not changed for ``settle_s``. Where the kernel cannot say who writes, only the settle time counts.
+    time have not changed for ``settle_s``. Where the kernel cannot say who writes, only the settle time counts. A file
+    that was yielded early and put back must settle.
 
     Attributes:
         already: how many files the last search found that need nothing more.
@@ -122,8 +126,8 @@ class Watch:
         return len(self._pending)
 
     def put_back(self, candidate: Candidate) -> None:
-        """Take a file again that changed after it was yielded."""
-        self._pending[candidate.path] = _Pending(candidate, self._clock.monotonic())
+        """Take a file again that changed after it was yielded, or was yielded early and is not whole."""
+        self._pending[candidate.path] = _Pending(candidate, self._clock.monotonic(), in_parts=candidate.early)
 
     def ready(self, stop: Stop) -> Iterator[Candidate]:
         """Yield photos as they become ready, until ``stop``."""
@@ -207,21 +211,20 @@ class Watch:
         now = replace(candidate, size_bytes=found.size_bytes, mtime_ns=_int64(found.mtime_ns))
         pending = self._pending.get(candidate.path)
         if pending is None or pending.candidate != now:
-            pending = self._pending[candidate.path] = _Pending(now, self._clock.monotonic())
-        if self._is_ready(found, pending, closed):
+            in_parts = pending is not None and pending.in_parts
+            pending = self._pending[candidate.path] = _Pending(now, self._clock.monotonic(), in_parts)
+        if found.writer is Writer.SOMEBODY:
+            return
+        settled = self._has_settled(found, pending)
+        if settled or (closed and _may_be_early(found, pending)):
             del self._pending[candidate.path]
             if not self._known(now):
-                yield now
+                yield replace(now, early=not settled)
 
-    def _is_ready(self, found: Look, pending: _Pending, closed: bool) -> bool:
-        if found.writer is Writer.SOMEBODY:
-            return False
+    def _has_settled(self, found: Look, pending: _Pending) -> bool:
         if self._clock.monotonic() - pending.since_s >= self._settle_s:
             return True
-        if found.writer is Writer.UNKNOWN:
-            return False
-        # An empty file that was just closed is most often about to be filled.
-        return (closed and found.size_bytes > 0) or self._clock.wall() - found.changed_s >= self._settle_s
+        return found.writer is Writer.NOBODY and self._clock.wall() - found.changed_s >= self._settle_s
 
     def _next_look_s(self, now_s: float) -> float:
         """When the next unfinished file may have settled; never at once, so that a long writer costs nothing."""
@@ -240,6 +243,11 @@ class Watch:
                 except OSError:  # gone meanwhile
                     return None
         return None
+
+
+def _may_be_early(found: Look, pending: _Pending) -> bool:
+    """Whether a file that was just closed may be whole. An empty one is most often about to be filled."""
+    return found.writer is Writer.NOBODY and found.size_bytes > 0 and not pending.in_parts
 
 
 def again(candidate: Candidate) -> Candidate | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from edge.errors import one_line
 from edge.log import events, query, table
 
 
@@ -57,7 +58,7 @@ def lines(values: dict[str, Any]) -> list[str]:
     facts += [("review", _review(review)) for review in values["reviews"]]
     also = f", also {', '.join(values['event_also'])}" if values["event_also"] else ""
     facts.append(("event", f"{values['event']}: {values['event_label']}{also}, {values['event_files']} file(s)"))
-    return [table.printable(f"{name:<9} {text}") for name, text in facts]
+    return [one_line(f"{name:<9} {text}") for name, text in facts]
 
 
 def _flags(flags: list[str]) -> str:

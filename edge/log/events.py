@@ -1,5 +1,7 @@
 """Events: the photos of one station that follow each other closely, and what one event shows.
 
+A photo whose time is only its file's is an event of its own: files that were copied together have one time.
+
 An event is computed from the log each time and never stored as truth, so a photo that arrives late joins its event.
 Pure functions: no file, no clock.
 """
@@ -22,12 +24,14 @@ class Moment:
         key: what names the event if this is its first photo: the same for copies of one photo.
         place: the station, or what stands for it.
         taken_s: seconds since 1970, UTC.
+        timed: whether the camera said the time; False where it is only the file's.
     """
 
     file_id: int
     key: str
     place: str
     taken_s: float
+    timed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +77,19 @@ class Verdict:
 def group(moments: Iterable[Moment], gap_s: float = EVENT_GAP_S, reviewed: Collection[str] = ()) -> Iterator[Group]:
     """Put photos of one place that are closer than ``gap_s`` to the one before into one event.
 
+    A photo without a time of its own joins none and parts none.
+
     Args:
-        moments: sorted by place and time; not held in memory beyond one event.
+        moments: sorted by place and time.
         gap_s: seconds; two photos exactly so far apart belong to two events.
         reviewed: ids of events that a person has reviewed. An event keeps such an id, also when an earlier photo
             joins it later; otherwise it is called after its first photo.
     """
     current: list[Moment] = []
     for moment in moments:
+        if not moment.timed:
+            yield _named([moment], reviewed)
+            continue
         if current and (moment.place != current[-1].place or moment.taken_s - current[-1].taken_s >= gap_s):
             yield _named(current, reviewed)
             current = []

@@ -1,7 +1,7 @@
 """Reading the log: one :class:`Row` per file, with what the model and the person say of it.
 
-Reads in short statements of a few hundred rows, since an open read keeps the ``-wal`` file from shrinking. Never
-writes.
+Reads rows in short statements of a few hundred, since an open read keeps the ``-wal`` file from shrinking. Only the
+times of all files are read at once, for the events. Never writes.
 """
 
 from __future__ import annotations
@@ -171,7 +171,8 @@ WHERE f.id >= :after_id AND (:file_id IS NULL OR f.id = :file_id)
 
 _MOMENTS = """
 SELECT f.id, coalesce(substr(p.sha256, 1, 16), 'file-' || f.id), coalesce(f.station, f.device || ':' || f.source),
-  round((coalesce(julianday(f.taken_local || f.utc_offset), 0) - 2440587.5) * 86400.0, 3) AS taken_s
+  round((coalesce(julianday(f.taken_local || f.utc_offset), 0) - 2440587.5) * 86400.0, 3) AS taken_s,
+  f.taken_source <> 'file'
 FROM file f LEFT JOIN photo p ON p.id = f.photo_id
 WHERE NOT (f.photo_id IS NULL AND f.failure_closed_utc IS NOT NULL)
 ORDER BY 3, taken_s, f.id
@@ -197,7 +198,7 @@ def rows(
 
 
 def groups(connection: sqlite3.Connection, event_gap_s: float = events.EVENT_GAP_S) -> Iterator[events.Group]:
-    """The events of a log, station by station."""
+    """The events of a log, station by station. Holds a :class:`edge.log.events.Moment` of every file."""
     with reading():
         reviewed = {row[0] for row in connection.execute("SELECT event FROM review WHERE event IS NOT NULL")}
         found = connection.execute(_MOMENTS).fetchall()
@@ -391,7 +392,10 @@ def _time(text: str, comparison: str, name: str, values: dict[str, Any]) -> str:
     """A condition on the time. A day alone, as the end, means that this day is still in."""
     moment = _moment(text, name)
     if name == "until" and len(text) <= len("2024-05-01"):
-        moment += timedelta(days=1)
+        try:
+            moment += timedelta(days=1)
+        except OverflowError:  # the calendar's last day
+            moment = datetime.max
     values[name] = moment.isoformat()
     if moment.tzinfo is None:
         return f"taken_local {comparison} :{name}"

@@ -25,7 +25,8 @@ from edge.log.schema import APPLICATION_ID, MIGRATIONS
 from edge.photo import Taken
 
 BUSY_TIMEOUT_MS = 10_000
-MOST_WORDS = 100
+MOST_WORDS, MOST_COMMENT = 100, 1000
+MOST_COUNT = 9999
 _BELOW_ROOT = Path("var", "lib", "fieldmark", "log.db")
 _WAL_LIMIT_BYTES = 8 * 2**20
 
@@ -126,7 +127,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One thing that a person saw: a label (also ``empty``, ``unknown``, ``setup``) and how many, at least 1."""
+    """One thing that a person saw: a label (also ``empty``, ``unknown``, ``setup``) and how many, 1 to 9999."""
 
     label: str
     count: int = 1
@@ -145,16 +146,23 @@ class Seen:
     retry: bool
 
 
-def clean_words(text: str, what: str) -> str:
+def clean_words(text: str, what: str, most: int = MOST_WORDS) -> str:
     """What a person typed, so that the same words are the same text: composed characters, single spaces.
 
     Raises:
-        LogError: nothing is left, it is longer than 100 characters, or holds what cannot be printed.
+        LogError: nothing is left, it is longer than ``most`` characters, or holds what cannot be printed.
     """
     words = " ".join(unicodedata.normalize("NFC", text).split())
-    if not 1 <= len(words) <= MOST_WORDS or not words.isprintable():
-        raise LogError(f"{what} is {ascii(text)[:120]}, expected 1 to {MOST_WORDS} printable characters.", code="words")
+    if not 1 <= len(words) <= most or not words.isprintable():
+        raise LogError(f"{what} is {ascii(text)[:120]}, expected 1 to {most} printable characters.", code="words")
     return words
+
+
+def _clean(seen: Observation) -> Observation:
+    if not 1 <= seen.count <= MOST_COUNT:
+        raise LogError(f"the count is {seen.count}, expected 1 to {MOST_COUNT}.", code="count")
+    comment = None if seen.comment is None else clean_words(seen.comment, "the comment", MOST_COMMENT)
+    return replace(seen, label=clean_words(seen.label, "the label"), comment=comment)
 
 
 def user_name() -> str:
@@ -181,6 +189,17 @@ class Log:
     def close(self) -> None:
         """Close the file; what was committed is on the disk already."""
         self._db.close()
+
+    def check(self) -> None:
+        """Read the whole file and see that its pages fit together.
+
+        Raises:
+            LogError: with code ``damaged``, or the file cannot be read.
+        """
+        with _ours(self.path):
+            found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise LogError(f"{self.path}: {found}. {_CURES[sqlite3.SQLITE_CORRUPT]}", code="damaged")
 
     def seen(self, key: FileKey) -> Seen | None:
         """The row of this very file (same name, size and time), or None.
@@ -253,11 +272,12 @@ class Log:
             The review's id.
 
         Raises:
-            LogError: no observation, a count below 1, a label that is empty or too long, or no such photo.
+            LogError: no observation, a count outside 1 to 9999, a label or comment that is empty or too long, or no
+                such photo.
         """
         if not observations:
             raise LogError("a review needs at least one observation; write `empty` where nothing is to be seen.")
-        observations = [replace(each, label=clean_words(each.label, "the label")) for each in observations]
+        observations = [_clean(each) for each in observations]
         who = clean_words(who, "who reviewed")
         with self._transaction():
             photo = self._db.execute("SELECT id FROM photo WHERE sha256 = ?", (photo_sha256,)).fetchone()

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edge.errors import one_line
 from edge.log.query import Row
 
 if TYPE_CHECKING:
@@ -104,10 +105,10 @@ def answer_line(values: dict[str, Any]) -> str:
     """One line of ``fieldmark classify`` for people."""
     if values["failure"]:
         what = "failed: " + values["failure"]
-        return printable(f"{'-':<20}       {values['photo']}  {what}")
+        return one_line(f"{'-':<20}       {values['photo']}  {what}")
     perhaps = f"  perhaps {values['top'][0][0]}" if values["decision"] == "unknown" else ""
     copy = f"  copy of {values['duplicate_of']}" if values["duplicate_of"] else ""
-    return printable(f"{values['label']:<20} {values['confidence']:.2f}  {values['photo']}{perhaps}{copy}")
+    return one_line(f"{values['label']:<20} {values['confidence']:.2f}  {values['photo']}{perhaps}{copy}")
 
 
 def json_line(values: dict[str, Any]) -> str:
@@ -187,7 +188,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     """Columns as wide as their widest cell, two spaces between them. What could control a terminal is only shown."""
-    shown = [[printable(cell) for cell in row] for row in rows]
+    shown = [[one_line(cell) for cell in row] for row in rows]
     if not shown:
         return []
     widths = [max(map(_width, column)) for column in zip(*shown, strict=True)]
@@ -195,11 +196,6 @@ def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
         "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in shown
     ]
-
-
-def printable(text: str) -> str:
-    """Text on one line: a file name may hold line breaks and terminal sequences."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _note(row: Row) -> str:

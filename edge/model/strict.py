@@ -81,13 +81,6 @@ class Fields:
         self._range(key, value, low, high)
         return value
 
-    def integer_or_none(self, key: str, low: int, high: int = MAX_INTEGER) -> int | None:
-        """An integer or null."""
-        if self._left.get(key, 0) is None:
-            self.take(key)
-            return None
-        return self.integer(key, low, high)
-
     def number(self, key: str, low: float, high: float) -> float:
         """A finite number from ``low`` to ``high``."""
         return self._number(key, self.take(key), low, high)
@@ -188,7 +181,7 @@ def load(data: bytes, refuse: Refusal, *, most_bytes: int) -> Fields:
             or ``number``.
     """
     if len(data) > most_bytes:
-        raise refuse(f"it has {len(data)} bytes, at most {most_bytes} are read.", "too large")
+        raise refuse(f"it has more than {most_bytes} bytes, which is the most that is read.", "too large")
 
     def pairs(found: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         made: dict[str, Any] = {}

@@ -23,6 +23,7 @@ STYLE, SCRIPT = HERE / "page.css", HERE / "page.js"
 PER_PAGE = 20
 MOST_SAVED, MOST_FAILED = 60, 6
 _SAVED_SIDE = 480
+_DOCTYPE = "<!doctype html>"
 
 _TITLES = {"unreviewed": "To review", "reviewed": "Reviewed", "failed": "Failed", "all": "All"}
 _KEYS = (("a", "accept"), ("1 to 4", "another of its guesses"), ("c", "change"), ("j", "next"), ("k", "back"))
@@ -60,14 +61,15 @@ def save_page(database: Path, out: Path) -> int:
 
     Args:
         database: the log.
-        out: replaced if it exists.
+        out: replaced where it is an HTML page; anything else there is refused, above all the log itself.
 
     Returns:
         How many files it shows: at most 60, the least certain first.
 
     Raises:
-        LogError: the log cannot be read, or the file cannot be written.
+        LogError: the log cannot be read, or the file cannot be written or may not be replaced.
     """
+    _check_replaceable(out, database)
     with closing(store.open_for_reading(database)) as connection:
         view = View(
             name=database.name,
@@ -85,6 +87,22 @@ def save_page(database: Path, out: Path) -> int:
     except OSError as error:
         raise LogError(f"{out}: the page cannot be written: {error.strerror}.") from error
     return len(view.rows)
+
+
+def _check_replaceable(out: Path, database: Path) -> None:
+    try:
+        if not out.exists() or not database.exists():
+            return
+        if out.samefile(database):
+            raise LogError(f"{out} is the log itself. Name another file for the page.", code="target")
+        start = b""
+        if out.is_file():
+            with out.open("rb") as file:
+                start = file.read(len(_DOCTYPE))
+    except OSError as error:
+        raise LogError(f"{out}: the page cannot be written: {error.strerror}.") from error
+    if start.lower() != _DOCTYPE.encode():
+        raise LogError(f"{out} is there and is no HTML page. Name another file, or take it away first.", code="target")
 
 
 def _saved_rows(find: Callable[[str, int], list[Row]]) -> list[Row]:
@@ -105,7 +123,7 @@ def _embedded(row: Row) -> str | None:
 def _document(view: View, head: str, tabs: str, picture: Callable[[Row], str | None]) -> str:
     cards = "\n".join(_card(view, row, picture) for row in view.rows)
     empty = "" if view.rows else '<p class="nothing">Nothing here.</p>'
-    return f"""<!doctype html>
+    return f"""{_DOCTYPE}
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

@@ -131,15 +131,19 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.MISDIRECTED_REQUEST, f"This page is at {self.server.url} only.")
 
     def _get(self) -> None:
-        asked = urlsplit(self.path)
+        try:
+            asked = urlsplit(self.path)
+            fields = parse_qs(asked.query, max_num_fields=_MAX_FIELDS)
+        except ValueError as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, "The address cannot be read.") from error
         if asked.path == "/":
-            self._page(parse_qs(asked.query, max_num_fields=_MAX_FIELDS))
+            self._page(fields)
         elif asked.path == "/page.css":
             self._send(page.STYLE.read_bytes(), "text/css; charset=utf-8")
         elif asked.path == "/page.js":
             self._send(page.SCRIPT.read_bytes(), "text/javascript; charset=utf-8")
-        elif match := re.fullmatch(r"/photo/([0-9]{1,18})/[0-9a-f]{16}\.jpg", asked.path):
-            self._photo(int(match[1]))
+        elif match := re.fullmatch(r"/photo/([0-9]{1,18})/([0-9a-f]{16})\.jpg", asked.path):
+            self._photo(int(match[1]), match[2])
         else:
             raise Refused(HTTPStatus.NOT_FOUND, "There is nothing here.")
 
@@ -158,11 +162,11 @@ class Handler(BaseHTTPRequestHandler):
         cookie = f"{self.server.cookie}={self.server.session}; Path=/; HttpOnly; SameSite=Strict"
         self._send(page.live(view).encode("utf-8"), "text/html; charset=utf-8", {"Set-Cookie": cookie})
 
-    def _photo(self, file_id: int) -> None:
+    def _photo(self, file_id: int, sha256_start: str) -> None:
         with closing(store.open_for_reading(self.server.database)) as connection:
             row = query.one(connection, file_id)
-        if row.photo_id is None:
-            raise Refused(HTTPStatus.NOT_FOUND, "This file is no photo that can be seen.")
+        if row.photo_id is None or row.sha256 is None or row.sha256[:16] != sha256_start:
+            raise Refused(HTTPStatus.NOT_FOUND, "This row holds no such photo.")
         with self.server.decoders:
             content = preview.jpeg(row, _SIDE)
         self._send(content, "image/jpeg", {"Cache-Control": "private, max-age=3600"})
@@ -192,9 +196,8 @@ class Handler(BaseHTTPRequestHandler):
         if int(length) > MAX_BODY_BYTES:
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A form has at most {MAX_BODY_BYTES} bytes.")
         try:
-            fields = parse_qs(
-                self.rfile.read(int(length)).decode("utf-8"), keep_blank_values=True, max_num_fields=_MAX_FIELDS
-            )
+            text = self.rfile.read(int(length)).decode("utf-8")
+            fields = parse_qs(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
         except (ValueError, TimeoutError) as error:
             raise Refused(HTTPStatus.BAD_REQUEST, "The form cannot be read.") from error
         return {name: values[-1] for name, values in fields.items()}

@@ -76,6 +76,17 @@ def test_flash_prints_what_it_did(tmp_path: Path, bundle: Path) -> None:
     assert "is current already; nothing changed" in _run("flash", bundle, card)[0]
 
 
+def test_flash_says_that_a_bundle_is_older_than_the_one_before(tmp_path: Path, bundle: Path) -> None:
+    card, newer = tmp_path / "card", tiny.write(tmp_path / "tiny-8.fmb", sequence=8)
+    other = tiny.write(tmp_path / "other-3.fmb", name="other", sequence=3)
+    found = [json.loads(_run("flash", "--json", each, card)[0]) for each in (bundle, newer, bundle, bundle, other)]
+    assert [(one["changed"], one["older"]) for one in found] == [
+        (True, False), (True, False), (True, True), (False, False), (True, False),
+    ]  # fmt: skip
+    _run("flash", newer, card)
+    assert "tiny 7 is installed in place of a newer one, golden" in _run("flash", bundle, card)[0]
+
+
 def test_flash_prints_one_object_for_each_target(tmp_path: Path, bundle: Path) -> None:
     (tmp_path / "file").write_text("")
     targets = [tmp_path / "a", tmp_path / "file", tmp_path / "b"]

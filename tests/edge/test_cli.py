@@ -76,8 +76,8 @@ def test_watch_once_logs_every_file_and_says_how_many(device: Device) -> None:
     [found] = end.objects
     log = device.root / "var/lib/fieldmark/log.db"
     assert found == {
-        "schema": 1, "log": str(log), "classified": 2, "duplicate": 1, "failed": 1, "changed": 0, "gone": 0,
-        "already": 0, "not_ready": 0,
+        "schema": 1, "log": str(log), "classified": 2, "duplicate": 1, "failed": 1, "changed": 0, "early": 0,
+        "gone": 0, "already": 0, "not_ready": 0,
     }  # fmt: skip
     assert "4-cut.jpg: failed: the photo is truncated" in end.err
     assert "4 new files" in end.err
@@ -181,6 +181,17 @@ def test_correction_goes_first_and_the_model_stays(device: Device) -> None:
     assert "2 roe deer (limping) by Ada" in shown.out
     [details] = device.log("show", str(fox["id"]), "--json").objects
     assert details["reviews"][0]["observations"][0]["count"] == 2
+
+
+def test_correction_is_compared_and_shown_as_it_is_kept(device: Device) -> None:
+    device.watch()
+    [fox] = device.log("--json", "--species", "fox").objects
+    end = device.log("correct", str(fox["id"]), "  fox\n", "--comment", " two\n lines ")
+    assert (end.code, end.out, end.err) == (0, "3/fox.jpg: fox -> fox\n", "")
+    [details] = device.log("show", str(fox["id"]), "--json").objects
+    assert details["reviews"][0]["observations"][0]["comment"] == "two lines"
+    end = device.log("correct", str(fox["id"]), "fox\x1b[2J")
+    assert (end.code, end.out) == (1, "")
 
 
 def test_correcting_what_is_no_photo_is_refused(device: Device) -> None:
@@ -292,6 +303,8 @@ def test_review_saves_its_page(device: Device, tmp_path: Path) -> None:
         pytest.param(["log", "--below", "2"], 2, "--below", id="a confidence above 1"),
         pytest.param(["log", "show", "x"], 2, "ID", id="a row that is no number"),
         pytest.param(["log", "correct", "1", "deer", "--count", "0"], 2, "--count", id="none of them"),
+        pytest.param(["log", "correct", "1", "deer", "--count", "9" * 20], 2, "--count", id="more than there can be"),
+        pytest.param(["log", "show", "9" * 20], 2, "ID", id="a row beyond every number"),
         pytest.param(["classify", "x.jpg", "--bundle", "x.fmb"], 2, "does not exist", id="a photo that is not there"),
         pytest.param(["classify", "."], 2, "--bundle", id="no bundle"),
         pytest.param(["review", "a.db", "--db", "b.db"], 2, "named twice", id="two logs"),

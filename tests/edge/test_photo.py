@@ -209,6 +209,15 @@ def test_the_five_formats_open_and_are_not_decoded(form: str) -> None:
     assert image.format in {form, "JPEG"}  # an MPO of one picture is a JPEG
 
 
+@pytest.mark.parametrize("name", ["x.HEIC", "x.gif", "x.CR3"])
+def test_a_picture_that_is_not_decoded_is_called_by_its_format(name: str) -> None:
+    kind = name[2:].upper()
+    with pytest.raises(PhotoError, match=rf"^{name} is a {kind} picture, which is not decoded here; ") as caught:
+        photo.open_image(b"\0\0\0\x18ftypheic", name)
+    assert caught.value.code == "unrecognised"
+    assert photo.open_image(encoded("JPEG"), name).size == (8, 6)  # misnamed
+
+
 @pytest.mark.parametrize("form", ["GIF", "BMP", "PPM", "TGA", "ICO", "PDF", "EPS"])
 def test_another_format_is_refused_although_pillow_knows_it(form: str) -> None:
     out = io.BytesIO()

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from edge.errors import ConfigError, DataError, FieldmarkError
 from tests.fakes import tiny
 from tests.fixtures_models import COLOURS
+from trainer import train as training
 from trainer.backbones import BACKBONES
-from trainer.cli import app
+from trainer.cli import _print_seen, app
+from trainer.identify import Seen
 
 
 def run(*arguments: object) -> tuple[str, str]:
@@ -94,6 +98,14 @@ def test_evaluate_for_a_person_names_failed_photos_on_standard_error(tiny_bundle
     assert "not read: fox/zero.jpg: zero.jpg is empty (0 bytes)." in err
 
 
+def test_what_has_no_label_is_no_failed_photo_but_is_said(tiny_bundle: Path, data: Path) -> None:
+    (data / "notes").mkdir()
+    shutil.copyfile(data / "fox" / "0.png", data / "loose.png")
+    out, err = run("evaluate", tiny_bundle, data, "--strict")
+    assert "6 photos, 0 could not be read" in out
+    assert "2 files or folders have no label and are not measured; loose.png lies beside the folders" in err
+
+
 def test_a_failed_photo_ends_a_strict_evaluation_with_1_after_its_result(tiny_bundle: Path, data: Path) -> None:
     assert run("evaluate", tiny_bundle, data, "--strict", "--json")
     (data / "fox" / "zero.jpg").write_bytes(b"")
@@ -165,7 +177,60 @@ def test_a_place_that_is_taken_is_refused_before_any_work(data: Path, tmp_path: 
     assert (tmp_path / "taken" / "file").read_text() == "mine"
 
 
+def test_the_current_folder_is_no_place_for_a_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for out in (".", "../here", tmp_path / "here"):
+        with pytest.raises(DataError, match="is the current folder"):
+            run("train", data, "--out", out)
+
+
+def test_a_link_leads_to_the_place_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    (tmp_path / "later").symlink_to("new")
+    (tmp_path / "round").symlink_to("round")
+    assert training._checked_out(tmp_path / "link") == tmp_path / "disk"
+    assert training._checked_out(tmp_path / "later") == tmp_path / "new"
+    assert training._checked_out(tmp_path / "disk") == tmp_path / "disk"
+    (tmp_path / "disk" / "file").write_text("mine")
+    with pytest.raises(DataError, match="already holds something"):
+        training._checked_out(tmp_path / "link")
+    for nowhere in ("round", "round/run", "later/run"):
+        with pytest.raises(DataError, match="Give --out another folder"):
+            training._checked_out(tmp_path / nowhere)
+
+
+def test_names_that_would_move_the_cursor_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    photo = Path(os.fsdecode(b"\x1b[2J caf\xe9\n.jpg"))
+    _print_seen(Seen(photo, (), "it is gone."), as_json=False)
+    assert capsys.readouterr().out == "\\x1b[2J caf\\udce9\\n.jpg: it is gone.\n"
+    _print_seen(Seen(photo, (("fox", 0.5),), None), as_json=True)
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    assert json.loads(printed)["photo"] == str(photo)
+
+
+def test_one_label_can_be_evaluated_and_not_trained(tiny_bundle: Path, data: Path, tmp_path: Path) -> None:
+    for label in ("deer", "empty"):
+        shutil.rmtree(data / label, ignore_errors=True)
+    (found,) = lines(run("evaluate", tiny_bundle, data, "--json")[0])
+    assert (found["n"], found["accuracy"]) == (2, 1.0)
+    with pytest.raises(DataError, match="has 1 label, at least 2"):
+        run("train", data, "--out", tmp_path / "run")
+
+
 def test_exporting_what_is_no_run_is_refused_and_nothing_written(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no run"):
         run("export", data, "--out", tmp_path / "fox.fmb")
     assert not (tmp_path / "fox.fmb").exists()
+
+
+def test_identify_asks_a_bundle_for_its_own_labels(tiny_bundle: Path, tmp_path: Path) -> None:
+    photo, junk = tmp_path / "red.png", tmp_path / "junk.jpg"
+    Image.new("RGB", (64, 48), (200, 10, 10)).save(photo)
+    junk.write_bytes(b"no photo")
+    first, second = lines(run("identify", photo, junk, "--bundle", tiny_bundle, "--json")[0])
+    assert first["top"][0][0] == "deer"
+    assert second["top"] == []
+    assert "JPEG" in second["failure"]

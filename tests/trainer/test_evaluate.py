@@ -94,10 +94,10 @@ def test_temperature_reaches_decisions_and_calibration_but_not_accuracy() -> Non
 
 
 def test_calibration_error_worked_out_by_hand() -> None:
-    """15 bins: 0.90 and 0.92 share one (13/15 to 14/15), 0.62 is in another (9/15 to 10/15)."""
-    chances = np.array([[0.90, 0.10], [0.92, 0.08], [0.62, 0.38], [0.62, 0.38]])
+    """15 bins: 0.88 and 0.92 share one (13/15 to 14/15), 0.62 is in another (9/15 to 10/15)."""
+    chances = np.array([[0.88, 0.12], [0.92, 0.08], [0.62, 0.38], [0.62, 0.38]])
     truth = np.array([0, 1, 0, 0])
-    first, second = abs(0.5 - 0.91) * 2 / 4, abs(1.0 - 0.62) * 2 / 4
+    first, second = abs(0.5 - 0.90) * 2 / 4, abs(1.0 - 0.62) * 2 / 4
     assert calibration_error(chances, truth) == pytest.approx(first + second)
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from edge.errors import DataError
+from edge.errors import ConfigError, DataError
 from edge.model import bundle
-from trainer import export
+from tests.trainer.test_run import FACTS
+from trainer import export, pixels, run
+from trainer.dataset import readers
+from trainer.dataset.samples import Unreadable
 from trainer.gate import Row
 from trainer.progress import Steps
 
@@ -68,3 +74,43 @@ def test_the_table_has_a_line_for_each_runtime() -> None:
         "tflite_runtime", "2.14.0", "FAILED", "87.5%", "90.0%", "96.0%", "81.2", "51", "because",
     ]  # fmt: skip
     assert head.index("verdict") == line.index("FAILED")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        pytest.param(export.Options(name="Fox 1"), "name is 'Fox 1'; expected", id="a name with capitals and spaces"),
+        pytest.param(export.Options(name=""), "name is ''; expected", id="an empty name"),
+        pytest.param(export.Options(name="fox\n"), "name is 'fox", id="a name of two lines"),
+        pytest.param(export.Options(sequence=0), "sequence is 0, expected at least 1", id="sequence 0"),
+        pytest.param(export.Options(threshold=float("nan")), "threshold is nan", id="no threshold"),
+        pytest.param(export.Options(data_licence=" "), "data licence is empty", id="an empty licence"),
+    ],
+)
+def test_an_option_that_no_bundle_holds_is_refused_before_any_work(
+    tmp_path: Path, options: export.Options, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        export.export(tmp_path / "no run needed", tmp_path / "fox.fmb", options, Steps(quiet=True))
+
+
+def test_photos_whose_names_are_not_utf_8_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
+    data = tmp_path / os.fsdecode(b"d\xe9")
+    for label, name in (("empty", b"caf\xe9.jpg"), ("empty", b"caf%E9.jpg"), ("deer", b"a.jpg")):
+        (data / label).mkdir(parents=True, exist_ok=True)
+        colour = tuple(name[:5].ljust(3)[-3:])
+        Image.new("RGB", (120, 100), colour).save(data / label / os.fsdecode(name))
+    spec = FACTS.input
+    decoded, bad, _ = pixels.decode(readers.read(data), spec, tmp_path / "cache")
+    assert bad == []
+    lines = [
+        run.PhotoLine(each.sample.name, each.sample.label, run.HOLDOUT, i, each.sha256, "fox", 1.0)
+        for i, each in enumerate(decoded)
+    ]
+    facts = replace(FACTS, data_folder=readers.to_text(str(data)))
+    odd = Unreadable("fox/x", "fox", "missing", os.fsdecode(b"caf\xe9 is gone."))
+    run.write(tmp_path, facts, lines, [odd], [])
+    found = export.photos_of(run.read(tmp_path), Steps(quiet=True))
+    assert len(found.pixels) == 3
+    assert r"caf\udce9 is gone." in (tmp_path / run.UNREADABLE).read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edge.errors import DataError
+from edge.errors import DataError, ModelError
 from trainer.dataset import split
 from trainer.fit import FINE_TUNED, PROBE, accuracy, beats, cross_validate, divide, fit
 from trainer.photos import FOLDS, Photos
@@ -70,6 +70,17 @@ def test_labels_that_cannot_all_be_learned_are_named() -> None:
     data = Photos([], [], cast("Any", None), np.zeros((5, 2), np.float32), names, labels, labels,
                   split.folds(labels, labels, FOLDS, 0))  # fmt: skip
     with pytest.raises(DataError, match="a, b, c, d, e: too few independent photos"):
+        divide(data)
+
+
+def test_labels_that_each_have_enough_groups_are_still_named() -> None:
+    """Folds of a test's own: of one label all photos are in two of them, and every division takes one label away."""
+    labels = np.repeat(np.arange(5, dtype=np.intp), 6)
+    groups = np.arange(30, dtype=np.intp)
+    folds = [np.flatnonzero(labels == label) for label in range(5)]
+    data = Photos([], [], cast("Any", None), np.zeros((30, 2), np.float32), ("a", "b", "c", "d", "e"), labels, groups,
+                  folds)  # fmt: skip
+    with pytest.raises(DataError, match=r"^a, b, c, d, e: too few independent photos"):
         divide(data)
 
 
@@ -214,6 +225,23 @@ def test_a_model_that_is_better_on_the_hold_out_alone_is_not_kept() -> None:
     parts = divide(data)
     tail = Tail(right_about(data, parts.holdout.tolist()))
     assert fit(data, parts, Settings(), cast("Any", Tuner(tail)), QUIET).kept == PROBE
+
+
+class Diverging(Tail):
+    """Fine-tuning whose loss becomes NaN."""
+
+    def train(self, *_: Any) -> tuple[Any, list[Any]]:
+        raise ModelError("fine-tuning diverged in epoch 1; a lower --rate may help.", code="diverged")
+
+
+@pytest.mark.needs("tensorflow")
+def test_a_fine_tuning_that_diverges_leaves_the_probe() -> None:
+    data = photos(SIXTY)
+    tuner = cast("Any", Tuner(Diverging(right_about(data, range(60)))))
+    found = fit(data, divide(data), Settings(), tuner, QUIET)
+    assert (found.kept, set(found.validation), found.history) == (PROBE, {PROBE}, [])
+    assert (found.logits == found.probe_logits).all()
+    assert set(cross_validate(data, Settings(), tuner, QUIET)) == {"n", "kept", PROBE, "folds"}
 
 
 # --- grouped folds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,17 @@ def test_no_runtime_proves_nothing(
     monkeypatch.setattr(runtime, "installed", tuple[Any, ...])
     with pytest.raises(ModelError, match="nothing can be proven"):
         gate.judge(tmp_path / "model.tflite", *photos, np.arange(20), Limits())
+
+
+def test_the_output_step_is_that_of_the_runtimes_that_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime that ran last, and failed, has no say in how far golden photos may differ."""
+    said = {
+        "ai_edge_litert": answers(REFERENCE),
+        "tflite_runtime": replace(answers(-REFERENCE, "tflite_runtime"), output_step=9.0),
+    }
+    monkeypatch.setattr(runtime, "installed", lambda: [runtime.Installed(name, "2.3.0") for name in said])
+    monkeypatch.setattr(run, "in_child", lambda model, pixels, runtime: said[runtime])
+    found = gate.judge(Path("model"), Path("photos"), REFERENCE, TRUTH, HOLDOUT, Limits())
+    assert [row.passed for row in found.rows] == [True, False]
+    assert found.output_step == 0.05
+    assert found.output_steps == {"ai_edge_litert": 0.05, "tflite_runtime": 9.0}

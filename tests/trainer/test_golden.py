@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from edge.errors import ModelError
 from edge.model.preprocess import InputSpec
 from trainer import golden
 from trainer.cache import ArrayCache
@@ -92,11 +93,23 @@ def test_only_photos_on_which_the_runtimes_agree_are_taken(stack: PixelStack) ->
     assert not set(places(files)) & set(disputed)
 
 
-def test_few_photos_give_few_golden_photos(stack: PixelStack) -> None:
+def people_but(*rows: int) -> npt.NDArray[np.intp]:
+    """Labels that say person of all photos but these."""
     truth = np.full(N, 2)
-    truth[:3] = 0
-    chosen, _ = choose(stack, LOGITS, truth=truth)
-    assert len(chosen) == sum(LABELS[int(i)] != "person" for i in LOGITS[:3].argmax(axis=1))
+    truth[list(rows)] = TRUTH[list(rows)]
+    return truth
+
+
+def test_one_label_gives_all_eight_where_the_others_have_none(stack: PixelStack) -> None:
+    chosen, files = choose(stack, LOGITS, truth=people_but(0, 4, 8, 12, 16, 20, 24, 1))
+    assert len(files) == 8
+    assert sorted(each.label for each in chosen) == ["deer"] * 7 + ["empty"]
+
+
+def test_fewer_than_eight_are_refused_with_how_many_there_are(stack: PixelStack) -> None:
+    with pytest.raises(ModelError, match=r"only 7 of 40 photos can be golden, 8 are needed.*Add photos") as caught:
+        choose(stack, LOGITS, truth=people_but(0, 4, 8, 12, 16, 20, 24))
+    assert caught.value.code == "golden"
 
 
 @pytest.mark.parametrize(

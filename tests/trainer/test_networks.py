@@ -5,14 +5,17 @@ One file for the modules that build networks, so that TensorFlow is loaded once 
 
 from __future__ import annotations
 
+import shutil
 from importlib import util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edge.errors import ConfigError, DataError
+from edge.errors import ConfigError, DataError, ModelError
+from edge.model.decide import probabilities
 from edge.model.preprocess import InputSpec
 from trainer.backbones import BACKBONES, backbone
 from trainer.cache import ArrayCache
@@ -412,7 +415,37 @@ def test_it_stops_when_validation_gets_no_better(tuned: Any) -> None:
     """Labels of chance: four epochs without a smaller validation loss end it."""
     fine_tune, _, tail, inputs, _ = tuned
     chance = np.random.default_rng(0).integers(0, 2, 60)
-    _, history = tail.train(ZERO, inputs, chance, TRAIN, VALIDATION, fine_tune.Settings(60, 0.05, 2), 0)
+    settings = fine_tune.Settings(60, 0.05, 2)
+    model, history = tail.train(ZERO, inputs, chance, TRAIN, VALIDATION, settings, 0)
     assert len(history) < 60
     best = min(range(len(history)), key=lambda i: history[i].validation_loss)
     assert len(history) - 1 - best == fine_tune.PATIENCE
+    wanted = np.eye(2)[chance[VALIDATION]] * (1 - settings.smoothing) + settings.smoothing / 2
+    loss = -(wanted * np.log(probabilities(tail.logits(model, inputs, VALIDATION)))).sum(axis=1).mean()
+    assert loss == pytest.approx(history[best].validation_loss, abs=1e-3), "its best epoch's weights are taken"
+    assert loss < history[-1].validation_loss - 1e-3
+
+
+def test_a_loss_that_is_not_finite_ends_it_and_is_told_as_it_is(tuned: Any) -> None:
+    fine_tune, _, tail, inputs, labels = tuned
+    broken = Head(np.full((8, 2), np.nan, np.float32), np.zeros(2, np.float32))
+    told: list[Any] = []
+    with pytest.raises(ModelError, match="diverged in epoch 1; a lower --rate may help") as caught:
+        tail.train(broken, inputs, labels, TRAIN, VALIDATION, fine_tune.Settings(3, 0.01, 2), 0, told.append)
+    assert caught.value.code == "diverged"
+    assert [np.isnan(line.loss) for line in told] == [True]
+
+
+def test_activations_that_the_disk_cannot_hold_are_refused_before_any_work(
+    tuned: Any, coloured: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine_tune, parts, _, _, _ = tuned
+    wanted = 60 * 3 * 4 * 4 * 6 * 2
+    for free, fits in ((wanted, True), (wanted - 1, False)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
+        if fits:
+            fine_tune.activations(parts.trunk, coloured[0], 2, 0, tmp_path / "fits.npy", lambda count: None)
+            continue
+        with pytest.raises(DataError, match=r"fine-tuning needs .* GB below .*fewer --views.*FIELDMARK_CACHE"):
+            fine_tune.activations(parts.trunk, coloured[0], 2, 0, tmp_path / "not.npy", lambda count: None)
+    assert not (tmp_path / "not.npy").exists()

@@ -32,6 +32,8 @@ def test_side_aspect_and_cuts_reach_the_input() -> None:
         {"rate": float("nan")},
         {"views": -1},
         {"views": 101},
+        {"seed": -1},
+        {"seed": 2**32},
     ],
 )
 def test_a_setting_out_of_range_is_refused(changes: dict[str, Any]) -> None:

@@ -3,21 +3,61 @@
 from __future__ import annotations
 
 import csv
+import os
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import DataError
+from edge.model.decide import EMPTY, PERSON, UNKNOWN
 from edge.photo import is_candidate
-from trainer.dataset.samples import Sample
+from trainer.dataset.samples import Sample, Unreadable
 
 MAX_LABELS = 1000
 MAX_LABEL_LENGTH = 100
 """As in a bundle: a training must not end in labels that its export refuses."""
 _STATION_COLUMNS = ("station", "location")
 _SEQUENCE_COLUMNS = ("sequence", "seq_id")
+_DECISIONS = (UNKNOWN, "setup")
+"""What a device says of a photo that is of no class; a class of that name could not be told from it."""
+_NOTES = frozenset({".csv", ".json", ".md", ".txt"})
+"""Endings of files that people keep beside the folders, and that nobody takes for photos."""
+_MISTAKABLE = re.compile(r"%(?=25|[89A-F][0-9A-F])")
+_ESCAPE = re.compile(rb"%(25|[89A-F][0-9A-F])")
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The samples, and what lies in the data folder but is no sample: folders without photos, loose or odd files."""
+
+    samples: list[Sample]
+    left_out: list[Unreadable]
+
+
+def to_text(name: str) -> str:
+    """A file name as text that UTF-8 can hold: bytes that are not UTF-8 become ``%FF``, as in the detection log.
+
+    A percent sign that could be mistaken for such an escape is written ``%25``, so two names never share one text.
+
+    >>> to_text("IMG_0001.JPG"), to_text("100%.jpg"), to_text(os.fsdecode(b"caf\\xe9.jpg"))
+    ('IMG_0001.JPG', '100%.jpg', 'caf%E9.jpg')
+    """
+    escaped = _MISTAKABLE.sub("%25", name)
+    return "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in escaped)
+
+
+def from_text(text: str) -> str:
+    """The name that :func:`to_text` was given."""
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), os.fsencode(text)))
 
 
 def read(data: Path, *, sequence_column: str | None = None) -> list[Sample]:
+    """The samples of :func:`scan`."""
+    return scan(data, sequence_column=sequence_column).samples
+
+
+def scan(data: Path, *, sequence_column: str | None = None) -> DataSet:
     """Read a data set.
 
     Args:
@@ -26,30 +66,83 @@ def read(data: Path, *, sequence_column: str | None = None) -> list[Sample]:
         sequence_column: a CSV column, by another name, that says which photos belong together.
 
     Returns:
-        The samples, in a stable order.
+        The samples and what was left out, in a stable order.
 
     Raises:
-        DataError: nothing is there, a column is missing, or there are fewer than two labels.
+        DataError: nothing is there, a column is missing, or a label cannot be one.
     """
     if not data.exists():
         raise DataError(f"{data} does not exist. Give a folder with one folder per class, or a CSV file.")
     if data.is_dir():
         if sequence_column:
             raise DataError(f"{data} is a folder; --sequence-column names a column of a CSV file.")
-        samples = _folders(data)
+        found = _folders(data)
     else:
-        samples = _csv(data, sequence_column)
-    return _checked(samples, data)
+        found = DataSet(_csv(data, sequence_column), [])
+    _check(found.samples, data)
+    return found
 
 
-def _folders(data: Path) -> list[Sample]:
-    samples = []
-    for folder in sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-        if not any(map(is_candidate, files)):
-            raise DataError(f"{folder} holds no photos. Add some, or remove the folder: it would be a label.")
-        samples += [Sample(path, path.relative_to(data).as_posix(), folder.name) for path in files]
-    return samples
+def check_trainable(found: DataSet, data: Path) -> None:
+    """Check that there is something to tell apart.
+
+    Raises:
+        DataError: there are fewer than two labels.
+    """
+    labels = sorted({sample.label for sample in found.samples})
+    if len(labels) < 2:
+        bare = "".join(f" {each.reason}" for each in found.left_out if each.code == "no photos")
+        raise DataError(
+            f"{data} has {len(labels)} label{'' if len(labels) == 1 else 's'}, at least 2 are needed. "
+            f"Expected a folder per class, such as deer/ fox/ empty/.{bare}"
+        )
+
+
+def _folders(data: Path) -> DataSet:
+    samples, left_out = [], []
+    for path in _entries(data):
+        if not path.is_dir():
+            left_out += _loose(path)
+            continue
+        files = _files(path)
+        if not any(is_candidate(file) and file.is_file() for file in files):
+            left_out.append(_left_out(path, data, "", "no photos", "holds no photos, so it is no label."))
+            continue
+        for file in files:
+            if file.is_file():
+                samples.append(Sample(file, _name(file, data), path.name))
+            else:  # a named pipe would never end, a link to nothing has nothing
+                left_out.append(_left_out(file, data, path.name, "not a file", "is not a file."))
+    return DataSet(samples, left_out)
+
+
+def _entries(data: Path) -> list[Path]:
+    try:
+        return sorted(path for path in data.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{data} cannot be read: {error.strerror}.") from error
+
+
+def _files(folder: Path) -> list[Path]:
+    """All that is below a folder but folders, and nothing that is hidden or in a hidden folder."""
+    below = (path for path in folder.rglob("*") if not path.is_dir())
+    return sorted(path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def _loose(path: Path) -> list[Unreadable]:
+    if path.suffix.lower() in _NOTES or path.stem.casefold() == "readme":
+        return []
+    reason = "lies beside the folders, so it has no label. Move it into one."
+    return [_left_out(path, path.parent, "", "no label", reason)]
+
+
+def _left_out(path: Path, data: Path, label: str, code: str, reason: str) -> Unreadable:
+    name = _name(path, data)
+    return Unreadable(name, label, code, f"{name} {reason}")
+
+
+def _name(path: Path, data: Path) -> str:
+    return to_text(path.relative_to(data).as_posix())
 
 
 def _csv(data: Path, sequence_column: str | None) -> list[Sample]:
@@ -72,7 +165,7 @@ def _row(folder: Path, row: dict[str, str], station: str | None, sequence: str |
     name = row["file"].strip()
     return Sample(
         path=folder / name,
-        name=name,
+        name=to_text(name),
         label=row["label"].strip(),
         station=(row[station].strip() or None) if station else None,
         sequence=(row[sequence].strip() or None) if sequence else None,
@@ -83,23 +176,20 @@ def _first(columns: Sequence[str], known: tuple[str, ...]) -> str | None:
     return next((column for column in known if column in columns), None)
 
 
-def _checked(samples: list[Sample], data: Path) -> list[Sample]:
+def _check(samples: list[Sample], data: Path) -> None:
     labels = sorted({sample.label for sample in samples})
-    if len(labels) < 2:
+    if not labels:
         raise DataError(
-            f"{data} has {len(labels)} label{'' if len(labels) == 1 else 's'}, at least 2 are needed. "
-            "Expected a folder per class, such as deer/ fox/ empty/."
+            f"{data} has 0 labels. Expected a folder per class with photos in it, such as deer/ fox/ empty/."
         )
     if "" in labels:
         raise DataError(f"{data} has a photo without a label.")
     if not all(sample.name for sample in samples):
         raise DataError(f"{data} has a line without a file.")
     for label in labels:
-        if len(label) > MAX_LABEL_LENGTH or not label.isprintable():
-            raise DataError(
-                f"{data} has the label {label[:MAX_LABEL_LENGTH]!r}; a label is at most {MAX_LABEL_LENGTH} characters "
-                "on one line. Rename it."
-            )
+        fault = _label_fault(label)
+        if fault:
+            raise DataError(f"{data} has the label {label[:MAX_LABEL_LENGTH]!r}; {fault}")
     if len(labels) > MAX_LABELS:
         raise DataError(f"{data} has {len(labels)} labels, at most {MAX_LABELS} are trained.")
     folded: dict[str, str] = {}
@@ -107,4 +197,17 @@ def _checked(samples: list[Sample], data: Path) -> list[Sample]:
         other = folded.setdefault(label.casefold(), label)
         if other != label:
             raise DataError(f"{data} has labels {other!r} and {label!r}, which differ only in case. Rename one.")
-    return samples
+
+
+def _label_fault(label: str) -> str | None:
+    """Why a label cannot be one, and what to do, or None."""
+    if len(label) > MAX_LABEL_LENGTH or not label.isprintable():
+        return f"a label is at most {MAX_LABEL_LENGTH} characters on one line. Rename it."
+    if label != label.strip():
+        return "a label neither begins nor ends with a space. Rename it."
+    if label.casefold() in _DECISIONS:
+        return "that is what a device says of a photo of no class. Rename it, or leave it out."
+    for meant in (EMPTY, PERSON):
+        if label.casefold() == meant and label != meant:
+            return f"a device knows only {meant!r}, in lower case. Rename it to {meant!r}."
+    return None

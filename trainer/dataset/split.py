@@ -7,7 +7,6 @@ how well the model remembers, not how well it recognises.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -138,11 +137,6 @@ def thin_labels(labels: Sequence[str], groups: Indices, wanted: int) -> list[str
     for label, number in zip(labels, groups, strict=True):
         independent[label].add(int(number))
     return sorted(label for label, numbers in independent.items() if len(numbers) < wanted)
-
-
-def count_by_label(labels: Sequence[str]) -> dict[str, int]:
-    """Photos per label, alphabetically."""
-    return dict(sorted(Counter(labels).items()))
 
 
 class _DisjointSets:

@@ -35,6 +35,7 @@ HELD_OUT_FOLDS = 7
 """Of a person's photos one part in seven becomes the card."""
 MOST_WRONG_SHOWN = 10
 KEYS_VARIABLE = "FIELDMARK_KEYS"
+_FOLDER_VARIABLES = (KEYS_VARIABLE, "FIELDMARK_CACHE", "FIELDMARK_ROOT")
 CARD_FOLDER = "DCIM/100PHOTO"
 
 Say = Callable[[str], None]
@@ -241,7 +242,7 @@ def run_command(
     done = subprocess.run(
         [sys.executable, "-P", "-m", "fieldmark", *arguments],
         cwd="/",
-        env={**os.environ, **variables},
+        env=_absolute({**os.environ, **variables}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if capture else sys.stderr.fileno() if to_stderr else None,
         check=False,
@@ -253,6 +254,12 @@ def run_command(
             "the line above says why. What was made so far is kept."
         )
     return done.stdout or ""
+
+
+def _absolute(variables: Mapping[str, str]) -> dict[str, str]:
+    """The child starts in ``/``, where a relative folder of ours would be another one."""
+    folders = {name: os.path.abspath(variables[name]) for name in _FOLDER_VARIABLES if variables.get(name)}
+    return {**variables, **folders}
 
 
 @dataclass

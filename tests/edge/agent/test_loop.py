@@ -21,7 +21,7 @@ from PIL import Image
 from edge import photo as photos
 from edge.agent.config import Source
 from edge.agent.loop import Intake, Outcome, StopFlag, stopped_by_signals
-from edge.agent.watch import Watch, scan
+from edge.agent.watch import Candidate, Watch, scan
 from edge.errors import LogError, PhotoError
 from edge.log import query, store
 from edge.log.query import Row
@@ -147,6 +147,15 @@ def test_real_edge_cases_each_end_as_a_row(place: Place) -> None:
         "video_in_photo_folder.MP4": "video",
         "zero.jpg": "empty",
     }
+
+
+def test_picture_of_another_format_says_which(place: Place) -> None:
+    put(place.photos / "a.HEIC", b"\0\0\0\x18ftypheic")
+    put(place.photos / "b.heic", jpeg(10))
+    place.run()
+    other, misnamed = place.rows()
+    assert (other.failure_code, str(other.failure)[:24]) == ("unrecognised", "a.HEIC is a HEIC picture")
+    assert misnamed.label == "deer"
 
 
 def test_failed_photo_keeps_its_time_from_exif(place: Place) -> None:
@@ -314,6 +323,28 @@ def test_file_that_changes_between_search_and_read_gets_no_wrong_row(place: Plac
     assert place.count("file") == 0
     place.run()
     assert summary(place.rows()) == {"a.jpg": "fox"}
+
+
+def test_file_that_cannot_be_decoded_right_after_it_was_closed_is_no_row_yet(place: Place) -> None:
+    put(place.photos / "a.jpg", jpeg(10, side=900)[:1500])
+    [found] = scan(place.source, {})
+    back: list[Candidate] = []
+    with store.open_for_writing(place.database) as log:
+        intake = Intake(log, model(place.classifier), "device")
+        [done] = intake.take_all([replace(found, early=True)], back.append)
+        assert (done.outcome, back) == (Outcome.EARLY, [found])
+        assert place.count("file") == 0
+        [done] = intake.take_all([found], back.append)
+        assert (done.outcome, len(back)) == (Outcome.FAILED, 1)
+    assert summary(place.rows()) == {"a.jpg": "truncated"}
+
+
+def test_file_that_is_whole_right_after_it_was_closed_is_a_row_at_once(place: Place) -> None:
+    put(place.photos / "a.jpg", jpeg(10))
+    [found] = scan(place.source, {})
+    with store.open_for_writing(place.database) as log:
+        done = Intake(log, model(place.classifier), "device").take(replace(found, early=True))
+    assert done.outcome is Outcome.CLASSIFIED
 
 
 def test_file_that_is_gone_when_it_is_read_is_no_row(place: Place) -> None:

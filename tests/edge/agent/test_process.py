@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from edge.agent.config import Agent, Source
 from edge.agent.run import Plan
 from edge.errors import ConfigError, DeviceError
 from edge.log import query, store
-from tests.fakes.camera import jpeg, put
+from tests.fakes.camera import jpeg, need_leases, put
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG_S = 60
@@ -41,14 +42,19 @@ def plan(device_root: Path, tmp_path: Path) -> Plan:
     )
 
 
-def spawn(plan: Plan) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def spawn(plan: Plan) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
         [sys.executable, "-P", "-m", "edge.agent.process", process.to_text(plan, as_json=True)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as agent:
+        try:
+            yield agent
+        finally:
+            agent.kill()  # it has ended already, unless the test failed
 
 
 def rows(plan: Plan) -> list[query.Row]:
@@ -120,6 +126,34 @@ def test_running_agent_takes_what_arrives_and_ends_at_sigterm(plan: Plan) -> Non
     assert agent.returncode == 0, err
     assert json.loads(out)["classified"] == 2
     assert "Stopped as asked" in err
+
+
+def test_photo_that_is_closed_between_its_parts_gets_one_good_row_and_a_cut_one_its_failure(plan: Plan) -> None:
+    need_leases(folder(plan))
+    plan = Plan(**{**vars(plan), "once": False, "agent": Agent(settle_s=0.5)})
+    whole = jpeg(10, side=900)
+    put(folder(plan) / "before.jpg", jpeg(20))
+    with spawn(plan) as agent:
+        assert agent.stderr is not None
+        lines = iter(agent.stderr.readline, "")
+        assert any("before.jpg" in line for line in lines)
+        assert os.readlink(f"/proc/{agent.pid}/cwd") == "/"  # or the card could not be unmounted
+        path = folder(plan) / "parts.jpg"
+        path.write_bytes(whole[:1500])
+        assert "parts.jpg: early: " in next(lines)
+        with path.open("ab") as again:
+            again.write(whole[1500:])
+        assert "parts.jpg: early" not in next(lines)
+        (folder(plan) / "cut.jpg").write_bytes(whole[:1500])
+        assert "cut.jpg: early: " in next(lines)
+        assert "cut.jpg: failed: " in next(lines)
+        agent.send_signal(signal.SIGTERM)
+        out, err = agent.communicate(timeout=LONG_S)
+    assert agent.returncode == 0, err
+    assert {row.path: row.failure_code for row in rows(plan)} == {
+        "before.jpg": None, "parts.jpg": None, "cut.jpg": "truncated",
+    }  # fmt: skip
+    assert json.loads(out)["early"] == 2
 
 
 def test_slot_that_was_altered_after_it_was_verified_is_refused(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:

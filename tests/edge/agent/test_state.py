@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,20 @@ def test_foreign_file_in_the_place_of_the_log_is_found_and_stays(device_root: Pa
     log.write_bytes(b"not a log\n" * 1000)
     assert failed(device_root) == ["log"]
     assert log.read_bytes() == b"not a log\n" * 1000
+
+
+def test_damaged_log_that_still_opens_is_found(device_root: Path) -> None:
+    log = store.path_below(device_root)
+    store.open_for_writing(log).close()
+    assert failed(device_root) == []
+    with closing(store.open_for_reading(log)) as connection:
+        [(page,)] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'file'").fetchall()
+        [(page_bytes,)] = connection.execute("PRAGMA page_size").fetchall()
+    with log.open("r+b") as file:
+        file.seek((page - 1) * page_bytes)
+        file.write(b"\xff" * page_bytes)
+    store.open_for_writing(log).close()
+    assert failed(device_root) == ["log"]
 
 
 def test_full_disk_is_found(device_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

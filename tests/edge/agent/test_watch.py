@@ -281,6 +281,33 @@ def test_file_that_changed_after_it_was_yielded_comes_again(setup: Setup) -> Non
     assert seen == [1, 3]
 
 
+def taken_early(setup: Setup, until_s: float, whole_bytes: int) -> list[tuple[int, bool, float]]:
+    """Size, early and second of each file as it is yielded; those that are early and too short are put back."""
+    setup.world.at(until_s, setup.world.stop.set)
+    seen = []
+    for each in setup.watch.ready(setup.world.stop):
+        seen.append((each.size_bytes, each.early, setup.world.now_s - 1_000_000.0))
+        if each.early and each.size_bytes < whole_bytes:
+            setup.watch.put_back(each)
+        else:
+            setup.known.add(each)
+    return seen
+
+
+def test_file_that_is_closed_between_its_parts_is_early_once_and_then_settles(setup: Setup) -> None:
+    path = setup.folder / "a.jpg"
+    for second, size in ((5, 2), (6, 4), (7, 6)):
+        content = b"x" * size
+        setup.world.at(second, lambda content=content: [just_changed(setup, put(path, content))])  # type: ignore[misc]
+    assert taken_early(setup, 30, whole_bytes=6) == [(2, True, 5.0), (6, False, 7 + SETTLE_S)]
+
+
+def test_early_file_that_never_changes_again_comes_once_more_when_settled(setup: Setup) -> None:
+    path = setup.folder / "a.jpg"
+    setup.world.at(5, lambda: [just_changed(setup, put(path, b"x"))])
+    assert taken_early(setup, 200, whole_bytes=9) == [(1, True, 5.0), (1, False, 5 + SETTLE_S)]
+
+
 # Without events
 
 

@@ -35,6 +35,15 @@ def test_two_stations_at_the_same_time_are_two_events() -> None:
     assert ids(both) == [("key1", [1, 2]), ("key7", [7])]
 
 
+def test_photo_without_a_time_of_its_own_is_an_event_of_its_own() -> None:
+    """Two photos of the camera 100 s apart; three files that were copied together 50 s after the first."""
+    copied = [Moment(number, f"key{number}", "beech", 50.0, timed=False) for number in (7, 8, 9)]
+    first, last = moments(0, 100)
+    assert sorted(ids([first, *copied, last])) == [
+        ("key1", [1, 2]), ("key7", [7]), ("key8", [8]), ("key9", [9]),
+    ]  # fmt: skip
+
+
 def test_no_photo_is_no_event() -> None:
     assert ids([]) == []
 

@@ -70,6 +70,7 @@ def names(connection: sqlite3.Connection, wanted: Filter) -> list[str]:
         pytest.param(Filter(since="2024-05-01T06:01", until="2024-05-01T23:30:00"), "b", id="between two times"),
         pytest.param(Filter(since="2024-05-01T23:00:00+00:00"), "def", id="a time with offset is a moment"),
         pytest.param(Filter(since="2024-05-02T18:59:00Z"), "e", id="other offsets are converted"),
+        pytest.param(Filter(until="9999-12-31"), "abcdef", id="to the last day of the calendar"),
         pytest.param(Filter(newest=2), "ef", id="the newest rows in the usual order"),
         pytest.param(Filter(newest=1, station="beech"), "c", id="the newest of a station"),
         pytest.param(Filter(station="elm"), "", id="nothing"),
@@ -103,6 +104,18 @@ def test_photos_of_a_station_within_the_gap_share_an_event(connection: sqlite3.C
     assert len(set(events.values())) == 4
     apart = {row.path[0]: row.event for row in query.rows(connection, event_gap_s=60)}
     assert len(set(apart.values())) == 6
+
+
+def test_files_copied_together_without_a_camera_s_time_are_events_of_their_own(tmp_path: Path) -> None:
+    with store.open_for_writing(tmp_path / "log.db") as log:
+        for i, source in enumerate(("file", "file", "name", "name")):
+            taken = Taken("2024-05-01T06:00:00", "+00:00", source, ("not-exif",))
+            facts = FileFacts(FileKey("dev", "/photos", f"{i}.jpg", 10, i), taken)
+            log.add_file(facts, photo=None, detection=None, failure=Failure("truncated", "cut"))
+    with closing(store.open_for_reading(tmp_path / "log.db")) as opened:
+        first, second, third, fourth = (row.event for row in query.rows(opened))
+    assert len({first, second, third}) == 3
+    assert third == fourth
 
 
 def test_review_list_starts_with_the_least_certain(connection: sqlite3.Connection) -> None:

@@ -341,6 +341,11 @@ def test_same_words_are_the_same_label_however_they_were_typed(log: Log, path: P
         pytest.param([Observation("deer\x1b[2J")], id="a label that controls the terminal"),
         pytest.param([Observation("x" * 101)], id="a label that is too long"),
         pytest.param([Observation("deer", count=0)], id="a count of nothing"),
+        pytest.param([Observation("deer", count=10**20)], id="a count that no file can hold"),
+        pytest.param([Observation("deer", comment="\udcff")], id="a comment that is no text"),
+        pytest.param([Observation("deer", comment="a\x1b[2J")], id="a comment that controls the terminal"),
+        pytest.param([Observation("deer", comment="x" * 1001)], id="a comment that is too long"),
+        pytest.param([Observation("deer", comment=" ")], id="a comment of nothing"),
         pytest.param([Observation("deer"), Observation("fox", count=-1)], id="a second observation that is wrong"),
     ],
 )

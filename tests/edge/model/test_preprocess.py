@@ -116,6 +116,18 @@ def test_a_photo_of_the_input_s_own_size_is_only_turned(
     assert apart(pixels(encoded(scene(), form, exif=exif, **LOSSLESS[form]), spec), expected) == 0
 
 
+def test_orientation_behind_the_pixels_of_a_png_is_seen() -> None:
+    """PNG allows EXIF behind the picture, where it is known only after decoding."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    content = encoded(scene(), exif=exif)
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    last = content.index(b"IEND") - 4
+    moved = content[:start] + content[end:last] + content[start:end] + content[last:]
+    assert (pixels(moved, InputSpec(90, 60)) == pixels(content, InputSpec(90, 60))).all()
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65_535])
 def test_an_orientation_that_does_not_exist_is_none(orientation: int) -> None:
     exif = Image.Exif()

@@ -368,3 +368,10 @@ def test_we_read_a_secret_key_that_minisign_made(tmp_path: Path) -> None:
     comment, public, _ = (tmp_path / "its.pub").read_text().split("\n")
     assert key.public.minisign == public
     assert comment.endswith(key.key_id)
+
+
+def test_a_file_far_too_large_is_not_read_whole_and_not_said_to_be_smaller(tmp_path: Path) -> None:
+    (tmp_path / "root.json").write_bytes(b"x" * 200_000)
+    with pytest.raises(TrustError, match="it has more than 65536 bytes") as caught:
+        trust.read_root(tmp_path / "root.json")
+    assert caught.value.code == "too large"

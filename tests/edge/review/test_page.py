@@ -102,6 +102,24 @@ def test_page_that_cannot_be_written_says_so(log: Reviewed, tmp_path: Path) -> N
         page.save_page(log.database, tmp_path / "nowhere" / "page.html")
 
 
+def test_page_never_replaces_what_is_no_page(log: Reviewed, tmp_path: Path) -> None:
+    link, notes = tmp_path / "link.html", tmp_path / "notes.html"
+    link.symlink_to(log.database)
+    notes.write_text("mine")
+    before = log.database.read_bytes()
+    for out in (log.database, link, notes, tmp_path / "photos"):
+        with pytest.raises(LogError) as caught:
+            page.save_page(log.database, out)
+        assert caught.value.code == "target"
+    assert (log.database.read_bytes(), notes.read_text()) == (before, "mine")
+    assert link.is_symlink()
+
+
+def test_page_replaces_an_earlier_page(log: Reviewed, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    assert page.save_page(log.database, out) == page.save_page(log.database, out)
+
+
 def test_no_log_is_no_page(tmp_path: Path) -> None:
     with pytest.raises(LogError, match="there is no detection log"):
         page.save_page(tmp_path / "log.db", tmp_path / "page.html")

@@ -161,6 +161,9 @@ def test_photo_is_served_as_a_preview_without_exif(browser: Browser, log: Review
     [
         pytest.param("/photo/99/0000000000000000.jpg", 404, id="a row that is not there"),
         pytest.param("/photo/5/0000000000000000.jpg", 404, id="a file that is no photo"),
+        pytest.param("/photo/1/0000000000000000.jpg", 404, id="another photo than the row holds"),
+        pytest.param("/?" + "x=1&" * 21, 400, id="more fields than a page has"),
+        pytest.param("x://[", 400, id="an address that is none"),
         pytest.param("/photo/../../etc/passwd", 404, id="a path instead of a row"),
         pytest.param("/photo/1/..%2f..%2fetc%2fpasswd.jpg", 404, id="an escaped path"),
         pytest.param("/photo/1%00/0000000000000000.jpg", 404, id="a null byte"),
@@ -175,7 +178,7 @@ def test_only_photos_of_rows_are_served(browser: Browser, path: str, status: int
 
 def test_photo_that_was_replaced_is_not_shown(browser: Browser, log: Reviewed) -> None:
     put(log.photos / "1-deer.jpg", jpeg(200))
-    assert browser.ask("GET", "/photo/1/0000000000000000.jpg").status == 410
+    assert browser.ask("GET", f"/photo/1/{(row(log, 1).sha256 or '')[:16]}.jpg").status == 410
 
 
 # Corrections
@@ -245,6 +248,7 @@ def hostile(browser: Browser, log: Reviewed) -> dict[str, Any]:
         "too large": {"body": good + b"&x=" + b"y" * MAX_BODY_BYTES},
         "with many fields": {"body": good + b"&x=" * 100},
         "not in UTF-8": {"body": good + b"&x=\xff"},
+        "with a label that is no text": {"body": good.replace(b"label=fox", b"label=%ff")},
         "for another photo than was shown": {
             "body": urlencode({"token": browser.token, "sha256": "0" * 64, "label": "fox"}).encode()
         },
@@ -265,6 +269,7 @@ HOSTILE = (
     ("too large", 413),
     ("with many fields", 400),
     ("not in UTF-8", 400),
+    ("with a label that is no text", 400),
     ("for another photo than was shown", 409),
 )
 

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.errors import DataError
 from trainer.dataset import readers
-from trainer.dataset.samples import Sample
+from trainer.dataset.samples import Sample, Unreadable
 
 
 def photos(folder: Path, *names: str) -> None:
@@ -60,6 +62,71 @@ def test_hidden_files_and_files_outside_classes_are_not(tmp_path: Path) -> None:
 def test_names_that_are_no_ascii_are_kept(tmp_path: Path) -> None:
     photos(tmp_path, "Rotfuchs ♂/Füchsin 1.jpg", "deer/x.jpg")
     assert readers.read(tmp_path)[0].label == "Rotfuchs ♂"
+
+
+def test_a_name_that_is_not_utf_8_becomes_text_and_leads_back_to_its_file(tmp_path: Path) -> None:
+    named = os.fsdecode(b"fox/caf\xe9.jpg")
+    photos(tmp_path, named, "fox/caf%E9.jpg", "fox/100%.jpg", "deer/x.jpg")
+    samples = readers.read(tmp_path)
+    assert {sample.name for sample in samples if sample.label == "fox"} == {
+        "fox/caf%E9.jpg", "fox/caf%25E9.jpg", "fox/100%.jpg",
+    }  # fmt: skip
+    for sample in samples:
+        sample.name.encode()
+        assert tmp_path / readers.from_text(sample.name) == sample.path
+
+
+def test_a_name_in_a_csv_leads_back_to_its_file(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "file,label\n100%25.jpg,fox\n50%.jpg,deer\n")
+    for sample in readers.read(path):
+        assert tmp_path / readers.from_text(sample.name) == sample.path
+
+
+@given(st.binary(min_size=1, max_size=20))
+def test_every_name_is_text_and_back_again(name: bytes) -> None:
+    text = readers.to_text(os.fsdecode(name))
+    text.encode()
+    assert os.fsencode(readers.from_text(text)) == name
+
+
+def left_out(folder: Path) -> dict[str, str]:
+    return {each.name: each.code for each in readers.scan(folder).left_out}
+
+
+def test_a_folder_without_photos_is_no_label_and_is_listed(tmp_path: Path) -> None:
+    photos(tmp_path, "fox/a.jpg", "deer/x.jpg", "PIL/notes.txt", "PIL/more/code.py")
+    found = readers.scan(tmp_path)
+    assert {sample.label for sample in found.samples} == {"fox", "deer"}
+    assert found.left_out == [Unreadable("PIL", "", "no photos", "PIL holds no photos, so it is no label.")]
+
+
+def test_loose_files_are_listed_but_notes_about_the_photos_are_not(tmp_path: Path) -> None:
+    photos(tmp_path, "fox/a.jpg", "deer/x.jpg", "loose.jpg", "clip.mp4", ".hidden.jpg")
+    photos(tmp_path, "labels.csv", "README", "readme.md", "notes.TXT", "camera.json")
+    assert left_out(tmp_path) == {"loose.jpg": "no label", "clip.mp4": "no label"}
+
+
+def test_photos_in_hidden_folders_are_not_read(tmp_path: Path) -> None:
+    photos(tmp_path, "fox/a.jpg", "fox/.trash/b.jpg", "fox/100/.thumbs/small/c.jpg", "deer/x.jpg")
+    assert [sample.name for sample in readers.read(tmp_path)] == ["deer/x.jpg", "fox/a.jpg"]
+
+
+def test_pipes_and_links_to_nothing_are_listed_and_not_opened(tmp_path: Path) -> None:
+    photos(tmp_path, "fox/a.jpg", "deer/x.jpg")
+    os.mkfifo(tmp_path / "fox" / "pipe.jpg")
+    (tmp_path / "deer" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    assert left_out(tmp_path) == {"fox/pipe.jpg": "not a file", "deer/gone.jpg": "not a file"}
+    assert [sample.name for sample in readers.read(tmp_path)] == ["deer/x.jpg", "fox/a.jpg"]
+
+
+def test_one_label_can_be_read_but_not_trained(tmp_path: Path) -> None:
+    photos(tmp_path, "fox/a.jpg", "fox/b.jpg", "boar/notes.txt")
+    found = readers.scan(tmp_path)
+    assert len(found.samples) == 2
+    with pytest.raises(DataError, match=r"has 1 label, at least 2 are needed.*boar holds no photos"):
+        readers.check_trainable(found, tmp_path)
+    photos(tmp_path, "boar/c.jpg")
+    readers.check_trainable(readers.scan(tmp_path), tmp_path)
 
 
 def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,18 +203,21 @@ def _no_folders(folder: Path) -> Path:
     return folder
 
 
-def _one_label(folder: Path) -> Path:
-    photos(folder, "fox/a.jpg", "fox/b.jpg")
+def _spaced(folder: Path) -> Path:
+    photos(folder, "fox /a.jpg", "deer/x.jpg")
     return folder
+
+
+def _named(label: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        photos(folder, f"{label}/a.jpg", "deer/x.jpg")
+        return folder
+
+    return make
 
 
 def _case(folder: Path) -> Path:
     photos(folder, "Fox/a.jpg", "fox/b.jpg", "deer/x.jpg")
-    return folder
-
-
-def _empty_class(folder: Path) -> Path:
-    photos(folder, "fox/a.jpg", "deer/x.jpg", "boar/notes.txt")
     return folder
 
 
@@ -170,9 +240,14 @@ def _csv(text: str | bytes) -> Callable[[Path], Path]:
     [
         pytest.param(_nothing, "does not exist", id="nothing there"),
         pytest.param(_no_folders, "0 labels", id="photos without folders"),
-        pytest.param(_one_label, "1 label,", id="one label"),
+        pytest.param(
+            _spaced, "'fox ' ?; a label neither begins nor ends with a space", id="a label that ends in a space"
+        ),
+        pytest.param(_named("unknown"), "what a device says of a photo of no class", id="unknown as a label"),
+        pytest.param(_named("Setup"), "what a device says of a photo of no class", id="setup as a label"),
+        pytest.param(_named("Empty"), "Rename it to 'empty'", id="empty in capitals"),
+        pytest.param(_named("PERSON"), "Rename it to 'person'", id="person in capitals"),
         pytest.param(_case, "'Fox' and 'fox', which differ only in case", id="labels that differ in case"),
-        pytest.param(_empty_class, "boar holds no photos", id="a folder without photos"),
         pytest.param(_long_label, "at most 100 characters", id="a label that no bundle holds"),
         pytest.param(_broken_label, "on one line", id="a label of two lines"),
         pytest.param(_csv(""), "no column file, label; found none", id="an empty CSV"),
@@ -180,7 +255,6 @@ def _csv(text: str | bytes) -> Callable[[Path], Path]:
         pytest.param(_csv("File,Label\na.jpg,fox\n"), "no column file, label", id="columns in capitals"),
         pytest.param(_csv("file;label\na.jpg;fox\n"), "no column file, label; found file;label", id="semicolons"),
         pytest.param(_csv("file,label\n"), "0 labels", id="no lines"),
-        pytest.param(_csv("file,label\na.jpg,fox\nb.jpg,fox\n"), "1 label,", id="one label in a CSV"),
         pytest.param(_csv("file,label\na.jpg,fox\nb.jpg, \n"), "without a label", id="a blank label"),
         pytest.param(_csv("file,label\na.jpg,fox\nb.jpg\n"), "without a label", id="a line cut short"),
         pytest.param(_csv("file,label\na.jpg,fox\n,deer\n"), "without a file", id="a line without a file"),

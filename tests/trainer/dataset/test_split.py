@@ -219,7 +219,3 @@ def test_labels_of_few_independent_groups_are_named() -> None:
     groups = np.array([0, 0, 0, 0, 0, 0, 1, 2, 3, 4])
     assert split.thin_labels(labels, groups, 3) == ["boar", "fox"]
     assert split.thin_labels(labels, groups, 1) == []
-
-
-def test_labels_are_counted_in_order() -> None:
-    assert list(split.count_by_label(["fox", "deer", "fox"]).items()) == [("deer", 1), ("fox", 2)]

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -336,3 +337,21 @@ def test_child_gets_the_variables(importable: None, tmp_path: Path, capfd: pytes
     with pytest.raises(FieldmarkError, match="exit code 1"):
         story.run_command(["keys", "show"], {story.KEYS_VARIABLE: str(keys)}, capture=True)
     assert str(keys) in capfd.readouterr().err
+
+
+def test_relative_folders_in_variables_are_those_of_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child starts in ``/``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FIELDMARK_CACHE", "cache")
+    given: dict[str, str] = {}
+
+    def child(*_: object, env: dict[str, str], **__: object) -> subprocess.CompletedProcess[str]:
+        given.update(env)
+        return subprocess.CompletedProcess([], 0, "")
+
+    monkeypatch.setattr(subprocess, "run", child)
+    story.run_command(["--version"], {story.KEYS_VARIABLE: "my/keys", "FIELDMARK_ROOT": ""}, capture=True)
+    assert given["FIELDMARK_CACHE"] == str(tmp_path / "cache")
+    assert given[story.KEYS_VARIABLE] == str(tmp_path / "my/keys")
+    assert given["FIELDMARK_ROOT"] == ""
+    assert "PATH" in given

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.needs("tensorflow")  # the history's type is fine_tune's
 
 
@@ -66,3 +69,8 @@ def mistake(plots: Any, i: int) -> Any:
 def test_mistakes_are_a_sheet_of_at_most_24(plots: Any, tmp_path: Path, count: int, rows: int) -> None:
     plots.mistakes(tmp_path / "mistakes.jpg", [mistake(plots, i % 25) for i in range(count)])
     assert Image.open(tmp_path / "mistakes.jpg").size == (960, 280 * rows)
+
+
+def test_drawing_needs_no_network() -> None:
+    code = "import sys, trainer.report.plots; sys.exit('keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
