@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edge import pathtext
 from edge.errors import ConfigError, DataError, ModelError
 from edge.model import bundle, trust
 from trainer import gate, golden, pixels, quantize, run
 from trainer.backbones import backbone
 from trainer.cache import cache_dir
-from trainer.dataset.readers import from_text
 from trainer.dataset.samples import Sample
 from trainer.fit import FINE_TUNED
 from trainer.progress import Steps
@@ -167,8 +167,8 @@ def load_model(trained: run.Run) -> keras.Model:
 def photos_of(trained: run.Run, steps: Steps) -> _Data:
     """The run's photos from the pixel cache, or decoded again from where they were."""
     facts, lines = trained.facts, trained.photos
-    root = Path(from_text(facts.data_folder))
-    samples = [Sample(root / from_text(line.photo), line.photo, line.label) for line in lines]
+    root = Path(pathtext.from_text(facts.data_folder))
+    samples = [Sample(root / pathtext.from_text(line.photo), line.photo, line.label) for line in lines]
     with steps.step("reading the run's photos", len(samples)) as done:
         decoded, bad, stack = pixels.decode(samples, facts.input, cache_dir(), done=lambda: done(1))
     if bad:

@@ -26,7 +26,7 @@ class PhotoLine:
     """One photo of a run.
 
     Attributes:
-        photo: path relative to the data folder, as :func:`trainer.dataset.readers.to_text` writes it.
+        photo: path relative to the data folder, as :func:`edge.pathtext.to_text` writes it.
         part: ``train``, ``validation`` or ``holdout``.
         group: photos of one number were never split.
         predicted, confidence: the final model's; for photos that it learned from they flatter.

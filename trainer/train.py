@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge import pathtext
 from edge.errors import DataError
 from edge.model.decide import probabilities
 from trainer import run
 from trainer.backbones import backbone
 from trainer.cache import cache_dir, prune
-from trainer.dataset.readers import to_text
 from trainer.evaluate import Figures, figures, temperature
 from trainer.fit import Fitted, Parts, Tuner, cross_validate, divide, fit
 from trainer.photos import Network, Photos, prepare
@@ -151,9 +151,9 @@ def _save_model(network: keras.Model, fitted: Fitted, path: Path) -> None:
 
 def _facts(result: _Result, steps: Steps) -> run.Facts:
     return run.Facts(
-        name=to_text(result.out.name),
+        name=pathtext.to_text(result.out.name),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        data_folder=to_text(str(_data_folder(result.data))),
+        data_folder=pathtext.to_text(str(_data_folder(result.data))),
         labels=result.photos.names,
         input=result.photos.stack.spec,
         backbone=result.settings.backbone,

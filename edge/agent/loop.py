@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from PIL import Image
 
+from edge import pathtext
 from edge import photo as photos
 from edge.agent.watch import Candidate, again
 from edge.errors import ModelError, PhotoError
-from edge.log import pathtext
 from edge.log.store import BundleFacts, Detection, Failure, FileFacts, FileKey, Log, PhotoFacts
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge import pathtext
 from edge import photo as photos
 from edge.agent.config import Source
 from edge.agent.watch import scan
 from edge.errors import FieldmarkError
-from edge.log import pathtext
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,7 +25,7 @@ class Answered:
     """One file's end.
 
     Attributes:
-        photo: its path, as :mod:`edge.log.pathtext` writes it.
+        photo: its path, as :mod:`edge.pathtext` writes it.
         taken: ISO 8601 with offset.
         decision: None where it failed.
         duplicate_of: the first photo with the same content in this batch.

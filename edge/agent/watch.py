@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from edge import pathtext
 from edge.agent.config import Source
 from edge.agent.lease import Look, Writer, look
-from edge.log import pathtext
 from edge.photo import is_candidate
 
 MOST_PENDING = 4_000
@@ -31,7 +31,7 @@ class Candidate:
 
     Attributes:
         path: where it is.
-        text: its path below the source, as :mod:`edge.log.pathtext` writes it.
+        text: its path below the source, as :mod:`edge.pathtext` writes it.
         early: yielded since it was just closed, before it has settled: who wrote it may open it again.
     """
 

@@ -27,7 +27,7 @@ class Row:
 
     Attributes:
         id: of the file in this log.
-        source, path: as :mod:`edge.log.pathtext` writes them.
+        source, path: as :mod:`edge.pathtext` writes them.
         taken_local, utc_offset, taken_source, time_flags: see :class:`edge.photo.Taken`.
         failure_code, failure: None where there is a detection, or a later good read.
         duplicate_of: path of the first file with the same content.

@@ -37,7 +37,7 @@ _FIRST = (
     CREATE TABLE file (
         id INTEGER PRIMARY KEY,
         device TEXT NOT NULL,
-        source TEXT NOT NULL,                   -- the watched folder; like path, as edge.log.pathtext writes it
+        source TEXT NOT NULL,                   -- the watched folder; like path, as edge.pathtext writes it
         path TEXT NOT NULL,                     -- below the source, with forward slashes
         size_bytes INTEGER NOT NULL,
         mtime_ns INTEGER NOT NULL,

@@ -33,7 +33,7 @@ _WAL_LIMIT_BYTES = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class FileKey:
-    """What makes a file the same file: ``source`` and ``path`` as :mod:`edge.log.pathtext` writes them."""
+    """What makes a file the same file: ``source`` and ``path`` as :mod:`edge.pathtext` writes them."""
 
     device: str
     source: str

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from edge import pathtext
 from edge import photo as photos
 from edge.errors import PhotoError
-from edge.log import pathtext
 from edge.log.query import Row
 from edge.model.preprocess import InputSpec, to_pixels
 

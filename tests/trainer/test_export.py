@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from edge import pathtext
 from edge.errors import ConfigError, DataError
 from edge.model import bundle
 from tests.trainer.test_run import FACTS
@@ -108,7 +109,7 @@ def test_photos_whose_names_are_not_utf_8_are_found_again(tmp_path: Path, monkey
         run.PhotoLine(each.sample.name, each.sample.label, run.HOLDOUT, i, each.sha256, "fox", 1.0)
         for i, each in enumerate(decoded)
     ]
-    facts = replace(FACTS, data_folder=readers.to_text(str(data)))
+    facts = replace(FACTS, data_folder=pathtext.to_text(str(data)))
     odd = Unreadable("fox/x", "fox", "missing", os.fsdecode(b"caf\xe9 is gone."))
     run.write(tmp_path, facts, lines, [odd], [])
     found = export.photos_of(run.read(tmp_path), Steps(quiet=True))

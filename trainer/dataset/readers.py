@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge import pathtext
 from edge.errors import DataError
 from edge.model.decide import EMPTY, PERSON, UNKNOWN
 from edge.photo import is_candidate
@@ -23,8 +22,6 @@ _DECISIONS = (UNKNOWN, "setup")
 """What a device says of a photo that is of no class; a class of that name could not be told from it."""
 _NOTES = frozenset({".csv", ".json", ".md", ".txt"})
 """Endings of files that people keep beside the folders, and that nobody takes for photos."""
-_MISTAKABLE = re.compile(r"%(?=25|[89A-F][0-9A-F])")
-_ESCAPE = re.compile(rb"%(25|[89A-F][0-9A-F])")
 
 
 @dataclass(frozen=True)
@@ -33,23 +30,6 @@ class DataSet:
 
     samples: list[Sample]
     left_out: list[Unreadable]
-
-
-def to_text(name: str) -> str:
-    """A file name as text that UTF-8 can hold: bytes that are not UTF-8 become ``%FF``, as in the detection log.
-
-    A percent sign that could be mistaken for such an escape is written ``%25``, so two names never share one text.
-
-    >>> to_text("IMG_0001.JPG"), to_text("100%.jpg"), to_text(os.fsdecode(b"caf\\xe9.jpg"))
-    ('IMG_0001.JPG', '100%.jpg', 'caf%E9.jpg')
-    """
-    escaped = _MISTAKABLE.sub("%25", name)
-    return "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in escaped)
-
-
-def from_text(text: str) -> str:
-    """The name that :func:`to_text` was given."""
-    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), os.fsencode(text)))
 
 
 def read(data: Path, *, sequence_column: str | None = None) -> list[Sample]:
@@ -142,7 +122,7 @@ def _left_out(path: Path, data: Path, label: str, code: str, reason: str) -> Unr
 
 
 def _name(path: Path, data: Path) -> str:
-    return to_text(path.relative_to(data).as_posix())
+    return pathtext.to_text(path.relative_to(data).as_posix())
 
 
 def _csv(data: Path, sequence_column: str | None) -> list[Sample]:
@@ -165,7 +145,7 @@ def _row(folder: Path, row: dict[str, str], station: str | None, sequence: str |
     name = row["file"].strip()
     return Sample(
         path=folder / name,
-        name=to_text(name),
+        name=pathtext.to_text(name),
         label=row["label"].strip(),
         station=(row[station].strip() or None) if station else None,
         sequence=(row[sequence].strip() or None) if sequence else None,

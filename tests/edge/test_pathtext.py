@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge.log import pathtext
+from edge import pathtext
 
 # Names as a file system has them: any bytes but the null byte. The last ones look like escapes already.
 NAMES = st.binary(min_size=1, max_size=40).filter(lambda raw: b"\0" not in raw)
