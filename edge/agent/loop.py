@@ -201,7 +201,7 @@ class Intake:
 
     def _unreadable(self, candidate: Candidate, error: PhotoError, photo: photos.Photo | None) -> Done:
         """A row for a file that is no photo, or none that can be decoded; none yet where it may still be written."""
-        if candidate.early:
+        if candidate.early and error.code != "video":  # that is known by its name
             return Done(candidate, Outcome.EARLY, reason=f"tried again once it has settled: {_text(error)}")
         image, sha256 = None, None
         if photo:
