@@ -144,10 +144,15 @@ def _quantize(
     file.write_bytes(content)
     data.pixels.save(stack, np.arange(len(data.pixels)))
     with steps.step("the float model's answers", len(data.pixels)):
-        reference = np.asarray(model.predict(np.load(stack, mmap_mode="r"), batch_size=16, verbose=0), np.float32)
+        reference = float_answers(model, stack)
     with steps.step("the gate: every installed runtime", len(data.pixels)):
         verdict = gate.judge(file, stack, reference, data.truth, data.holdout, options.limits)
     return content, verdict
+
+
+def float_answers(model: keras.Model, stack: Path) -> gate.Logits:
+    """A run's Keras model on an ``.npy`` stack of photos, uint8 (n, h, w, 3): logits, float32 (n, C)."""
+    return np.asarray(model.predict(np.load(stack, mmap_mode="r"), batch_size=16, verbose=0), np.float32)
 
 
 def load_model(trained: run.Run) -> keras.Model:

@@ -119,10 +119,9 @@ def _answers(what: Subject, photos: Path, runtime: str | None, scratch: Path) ->
 
 
 def _keras(folder: Path, photos: Path) -> Logits:
-    from trainer.export import load_model
+    from trainer.export import float_answers, load_model
 
-    model = load_model(run.read(folder))
-    return np.asarray(model.predict(np.load(photos, mmap_mode="r"), batch_size=16, verbose=0), np.float32)
+    return float_answers(load_model(run.read(folder)), photos)
 
 
 def right(measured: Measured) -> Sequence[bool]:
