@@ -367,7 +367,7 @@ def test_we_read_a_secret_key_that_minisign_made(tmp_path: Path) -> None:
     key = trust.parse_secret_file((tmp_path / "its.key").read_bytes(), "its.key")
     comment, public, _ = (tmp_path / "its.pub").read_text().split("\n")
     assert key.public.minisign == public
-    assert comment.endswith(key.key_id)
+    assert int(comment.rsplit(" ", 1)[1], 16) == int(key.key_id, 16)  # minisign prints no leading zeros
 
 
 def test_a_file_far_too_large_is_not_read_whole_and_not_said_to_be_smaller(tmp_path: Path) -> None:
