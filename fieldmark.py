@@ -47,10 +47,12 @@ EDGE = Room("On the device, and with its log", "edge.cli", None)
 
 COMMANDS: dict[str, tuple[Room, str]] = {
     "demo": (TRAINER, "The whole story on this machine, in a few minutes."),
+    "dataset": (TRAINER, "Look for trouble in a data set before training on it."),
     "train": (TRAINER, "Train a model on labelled photos."),
     "evaluate": (TRAINER, "Measure a run or a bundle on labelled photos."),
     "export": (TRAINER, "Quantize a run, check it on each runtime, write the signed bundle."),
     "identify": (TRAINER, "What a pretrained network sees in a photo."),
+    "features": (TRAINER, "A pretrained network as a stand-alone feature extractor."),
     "backbones": (TRAINER, "The pretrained networks there are."),
     "keys": (DEPLOY, "Make and show signing keys."),
     "bundle": (DEPLOY, "Show what a bundle holds and who signed it."),

@@ -28,7 +28,7 @@ def main() -> None:
     silence()
     trained = run.read(options.run)
     data = export.photos_of(trained, Steps(quiet=True))
-    model = export.load_model(trained)
+    model = export.load_model(trained.model_path)
     with tempfile.TemporaryDirectory() as scratch:
         stack, file = Path(scratch) / "photos.npy", Path(scratch) / "model.tflite"
         data.pixels.save(stack, np.arange(len(data.pixels)))

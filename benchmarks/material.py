@@ -130,11 +130,11 @@ def _make(options: argparse.Namespace) -> None:
     from trainer.export import Options, export
     from trainer.gate import Limits
     from trainer.progress import Steps
-    from trainer.settings import Settings
+    from trainer.settings import HEAD_ONLY, Settings
     from trainer.train import train
 
     labels = few(options.labels, PHOTOS_PER_LABEL, options.out.with_suffix(".csv"))
-    settings = Settings(side=options.side, fine_tune=False, sequence_column="neardup_group")
+    settings = Settings(side=options.side, learn=HEAD_ONLY, sequence_column="neardup_group")
     steps = Steps(quiet=True)
     run = train(labels, options.out.with_suffix(".run"), settings, steps)
     export(run.folder, options.out, Options(limits=Limits(agreement=0.0, lost_share=1.0)), steps)

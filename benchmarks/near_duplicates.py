@@ -60,7 +60,7 @@ class Photos:
 
     def groups(self) -> split.Indices:
         """As the trainer groups them where no column says it."""
-        return group_photos(self._decoded, self._stack)
+        return group_photos(self._decoded)
 
     def row(self) -> dict[str, Any]:
         """The figures under the thresholds that hold now."""

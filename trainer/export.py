@@ -23,7 +23,6 @@ from trainer.cache import cache_dir
 from trainer.dataset.samples import Sample
 from trainer.fit import FINE_TUNED
 from trainer.progress import Steps
-from trainer.train import UNDECIDED
 
 if TYPE_CHECKING:
     import keras
@@ -66,14 +65,14 @@ class Options:
     Attributes:
         name: of the bundle; made from the run's folder if None.
         sequence: higher replaces lower; the run's end in minutes since 1970 if None.
-        threshold: probability below which the answer is ``unknown``.
+        threshold: probability below which the answer is ``unknown``, for every label; the run's thresholds if None.
         data_licence: of the photos, for the manifest.
         limits: of the gate.
     """
 
     name: str | None = None
     sequence: int | None = None
-    threshold: float = UNDECIDED
+    threshold: float | None = None
     data_licence: str | None = None
     limits: gate.Limits = field(default_factory=gate.Limits)
 
@@ -135,19 +134,35 @@ def export(folder: Path, out: Path, options: Options, steps: Steps) -> Exported:
 def _quantize(
     trained: run.Run, data: _Data, scratch: Path, options: Options, steps: Steps
 ) -> tuple[bytes, gate.Verdict]:
+    everything = np.arange(len(data.pixels))
+    learned = everything if trained.facts.refitted else data.known
+    model, stack, reference = _quantized(trained.model_path, data, learned, everything, scratch / "shipped", steps)
+    twin = None
+    if trained.facts.refitted:
+        steps.say("  The same for the twin that did not learn from the held-out photos; the accuracies are the twin's.")
+        twin = gate.Twin(
+            *_quantized(trained.measured_path, data, data.known, data.holdout, scratch / "measured", steps)
+        )
+    with steps.step("the gate: every installed runtime", len(data.pixels)):
+        verdict = gate.judge(model, stack, reference, data.truth, data.holdout, options.limits, twin)
+    return model.read_bytes(), verdict
+
+
+def _quantized(
+    file: Path, data: _Data, learned: npt.NDArray[np.intp], asked: npt.NDArray[np.intp], scratch: Path, steps: Steps
+) -> tuple[Path, Path, gate.Logits]:
+    """A Keras model as int8 ``.tflite``, a stack of the photos asked about, and the float model's answers to them."""
+    scratch.mkdir()
     with steps.step("loading the float model"):
-        model = load_model(trained)
-    chosen = quantize.calibration(data.truth, data.known, seed=0)
+        model = load_model(file)
+    chosen = quantize.calibration(data.truth, learned, seed=0)
     with steps.step("quantizing to int8, calibration photos", len(chosen)):
         content = quantize.int8(model, quantize.representative(data.pixels, chosen))
-    file, stack = scratch / bundle.MODEL, scratch / "photos.npy"
-    file.write_bytes(content)
-    data.pixels.save(stack, np.arange(len(data.pixels)))
-    with steps.step("the float model's answers", len(data.pixels)):
-        reference = float_answers(model, stack)
-    with steps.step("the gate: every installed runtime", len(data.pixels)):
-        verdict = gate.judge(file, stack, reference, data.truth, data.holdout, options.limits)
-    return content, verdict
+    tflite, stack = scratch / bundle.MODEL, scratch / "photos.npy"
+    tflite.write_bytes(content)
+    data.pixels.save(stack, asked)
+    with steps.step("the float model's answers", len(asked)):
+        return tflite, stack, float_answers(model, stack)
 
 
 def float_answers(model: keras.Model, stack: Path) -> gate.Logits:
@@ -155,7 +170,7 @@ def float_answers(model: keras.Model, stack: Path) -> gate.Logits:
     return np.asarray(model.predict(np.load(stack, mmap_mode="r"), batch_size=16, verbose=0), np.float32)
 
 
-def load_model(trained: run.Run) -> keras.Model:
+def load_model(file: Path) -> keras.Model:
     """A run's Keras model, uint8 pixels to logits.
 
     Raises:
@@ -164,9 +179,9 @@ def load_model(trained: run.Run) -> keras.Model:
     import keras
 
     try:
-        return keras.models.load_model(trained.model_path, compile=False, safe_mode=True)
+        return keras.models.load_model(file, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{trained.model_path} cannot be loaded: {error}. Train the run again.") from error
+        raise DataError(f"{file} cannot be loaded: {error}. Train the run again.") from error
 
 
 def photos_of(trained: run.Run, steps: Steps) -> _Data:
@@ -205,7 +220,7 @@ def _bundle(
         labels=tuple(bundle.Label(name=label, english=label.replace("_", " ")) for label in facts.labels),
         input=facts.input,
         temperature=facts.temperature,
-        thresholds=(options.threshold,) * len(facts.labels),
+        thresholds=facts.thresholds if options.threshold is None else (options.threshold,) * len(facts.labels),
         runtimes=tuple(_runtime_pass(row) for row in verdict.passed),
         op_versions=quantize.op_versions(content),
         ram_mib=quantize.memory_mib(content),
@@ -266,7 +281,7 @@ def _check_options(options: Options) -> None:
         )
     if options.sequence is not None and options.sequence < 1:
         raise ConfigError(f"sequence is {options.sequence}, expected at least 1. Leave it out for the run's end.")
-    if not 0 <= options.threshold <= 1:
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise ConfigError(f"threshold is {options.threshold}, expected 0 to 1.")
     if options.data_licence is not None and not options.data_licence.strip():
         raise ConfigError("the data licence is empty. Give its SPDX name, such as CC-BY-4.0, or leave it out.")

@@ -2,81 +2,138 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import DataError
-from trainer.cache import ArrayCache
+from edge.errors import ConfigError
+from edge.model.preprocess import InputSpec
 from trainer.pixels import PixelStack, spec_key
+from trainer.records import Records
 
 if TYPE_CHECKING:
     import keras
 
-BATCH = 16
+POOLINGS = ("avg", "max", "avg+max", "flatten")
 Features = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What is computed of a photo; all of it, and the input spec, is the cache's key.
+
+    Attributes:
+        network: its name.
+        weights: whatever tells its weights from others: ``imagenet``, or the digest of a file.
+        layer: whose output is taken, by name or number; the network's own if None.
+        pooling: of a feature map (h, w, c): ``avg`` or ``max`` over its places, (c,); ``avg+max`` side by side, (2c,);
+            ``flatten``, (h * w * c,). An output that is a vector already is taken as it is.
+        normalise: what the network does to pixels first.
+    """
+
+    network: str
+    weights: str = "imagenet"
+    layer: str | None = None
+    pooling: str = "avg"
+    normalise: str = "own"
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise ConfigError(f"pooling is {self.pooling!r}, expected one of {', '.join(POOLINGS)}.")
+
+    def key(self, spec: InputSpec) -> str:
+        """The name of the folder that holds such features."""
+        parts = asdict(self) | {"spec": spec_key(spec)}
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return f"{re.sub(r'[^a-z0-9]+', '-', self.network.lower())[:40]}-{digest}"
 
 
 def pooled(
     build: Callable[[], keras.Model],
-    name: str,
-    width: int,
+    what: Extraction,
     pixels: PixelStack,
-    sha256s: Sequence[str],
     cache_folder: Path,
     *,
     done: Callable[[int], None] = lambda count: None,
 ) -> Features:
-    """The average over the last feature map, for each photo.
+    """One vector for each photo.
 
     Args:
-        build: makes the network; called only if a photo is not in the cache.
-        name: of the network and its weights, part of the cache's key.
-        width: F, the number of channels of the last feature map.
+        build: makes the network that ``what`` names, uint8 pixels to a feature map; called only if a photo's features
+            are not in the cache.
+        what: which features.
         pixels: the photos.
-        sha256s: their content hashes, in the same order.
-        cache_folder: holds one folder per network and input spec.
+        cache_folder: holds one folder for each kind of features.
         done: called with the number of photos finished since the last call.
 
     Returns:
-        float32, shape (n, F).
+        float32, shape (n, F); (0, 0) of no photos.
+
+    Raises:
+        ConfigError: the network has no such layer.
     """
-    cache = ArrayCache(cache_folder / "features" / f"{name}-avg-{spec_key(pixels.spec)}", (width,), np.float32)
-    missing = [i for i, sha256 in enumerate(sha256s) if cache.get(sha256) is None]
-    done(len(sha256s) - len(missing))
-    if missing:
-        _compute(_extractor(build()), pixels, sha256s, missing, cache, done)
-    return np.stack([_vector(cache, sha256) for sha256 in sha256s])
+    if not len(pixels):
+        return np.empty((0, 0), np.float32)
+    records = Records(cache_folder / "features" / what.key(pixels.spec))
+    first: dict[str, int] = {}  # where each photo stands; the same may come again
+    for i, sha256 in enumerate(pixels.sha256s):
+        first.setdefault(sha256, i)
+    missing = [i for sha256, i in first.items() if records.get(sha256) is None]
+    done(len(pixels) - len(missing))
+    network = extractor(build(), what) if missing else None
+    width = records.get(pixels.sha256s[0]).shape[0] if network is None else network.output.shape[1]
+    result = np.empty((len(pixels), width), np.float32)
+    for i, sha256 in enumerate(pixels.sha256s):
+        known = records.get(sha256)
+        if known is not None:
+            result[i] = known
+    if network is not None:
+        _compute(network, pixels, missing, records, cache_folder, result, done)
+        for i, sha256 in enumerate(pixels.sha256s):
+            result[i] = result[first[sha256]]
+    return result
 
 
-def _vector(cache: ArrayCache, sha256: str) -> Features:
-    vector = cache.get(sha256)
-    if vector is None:
-        raise DataError(f"the feature cache lost an entry while it was in use ({sha256}). Run again.")
-    return vector
+def extractor(network: keras.Model, what: Extraction) -> keras.Model:
+    """The network from its pixels to one vector per photo, float32 (n, F).
 
-
-def _extractor(network: keras.Model) -> keras.Model:
+    Raises:
+        ConfigError: the network has no such layer.
+    """
     import keras
 
-    return keras.Model(network.input, keras.layers.GlobalAveragePooling2D()(network.output))
+    from trainer.backbones import find_layer
+    from trainer.model import pooled as pool
+
+    x = network.output if what.layer is None else find_layer(network, what.layer).output
+    if len(x.shape) == 4:
+        x = pool(x, what.pooling)
+    elif len(x.shape) > 2:
+        x = keras.layers.Flatten(name="flatten")(x)
+    return keras.Model(network.input, x, name="features")
 
 
 def _compute(
-    extractor: keras.Model,
+    network: keras.Model,
     pixels: PixelStack,
-    sha256s: Sequence[str],
     missing: Sequence[int],
-    cache: ArrayCache,
+    records: Records,
+    cache_folder: Path,
+    result: Features,
     done: Callable[[int], None],
 ) -> None:
-    for start in range(0, len(missing), BATCH):
-        indices = list(missing[start : start + BATCH])
-        padded = indices + indices[-1:] * (BATCH - len(indices))  # one shape, one compilation
-        vectors = extractor.predict_on_batch(pixels.batch(padded))
-        for i, vector in zip(indices, vectors, strict=False):
-            cache.put(sha256s[i], np.asarray(vector, np.float32))
-        done(len(indices))
+    from trainer.frozen import Frozen
+
+    frozen = Frozen(network, cache_folder)
+    for rows, vectors in frozen.over(len(missing), lambda i: pixels[missing[i]], done=done):
+        for i, vector in zip(rows, vectors, strict=True):
+            result[missing[i]] = vector
+            records.put(pixels.sha256s[missing[i]], vector)
+    records.flush()

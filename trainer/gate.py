@@ -40,6 +40,21 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Twin:
+    """The shipped model learned from all photos, so its accuracy is that of a twin that did not learn from some.
+
+    Attributes:
+        model: the twin's ``.tflite``, quantized in the same way.
+        pixels: the photos held out from it, an ``.npy`` stack, uint8 (n, h, w, 3).
+        reference: the twin's float logits of them, float32 (n, C).
+    """
+
+    model: Path
+    pixels: Path
+    reference: Logits
+
+
+@dataclass(frozen=True)
 class Row:
     """One runtime's verdict.
 
@@ -94,7 +109,13 @@ class Verdict:
 
 
 def judge(
-    model: Path, pixels: Path, reference: Logits, truth: npt.NDArray[np.intp], holdout: Indices, limits: Limits
+    model: Path,
+    pixels: Path,
+    reference: Logits,
+    truth: npt.NDArray[np.intp],
+    holdout: Indices,
+    limits: Limits,
+    twin: Twin | None = None,
 ) -> Verdict:
     """Run the model on every installed runtime and compare with the float model.
 
@@ -103,8 +124,9 @@ def judge(
         pixels: all readable photos, an ``.npy`` stack, uint8 (n, h, w, 3).
         reference: the float model's logits of them, float32 (n, C).
         truth: n label numbers.
-        holdout: the photos that the model did not learn from.
+        holdout: the photos that the model, or its twin, did not learn from.
         limits: what passes.
+        twin: whose accuracy is judged, if the model itself learned from all photos.
 
     Raises:
         ModelError: no runtime is installed.
@@ -113,10 +135,14 @@ def judge(
     for installed in runtime.installed():
         try:
             answers = run.in_child(model, pixels, runtime=installed.name)
+            held = run.in_child(twin.model, twin.pixels, runtime=installed.name).logits if twin else None
         except ModelError as error:
             rows.append(_crashed(installed, str(error), len(holdout)))
             continue
-        rows.append(compare(answers, reference, truth, holdout, limits))
+        pair = (answers.logits[holdout], reference[holdout])
+        if twin is not None and held is not None:
+            pair = (held, twin.reference)
+        rows.append(compare(answers, reference, pair, truth[holdout], limits))
         logits[installed.name], output_steps[installed.name] = answers.logits, answers.output_step
     if not rows:
         raise ModelError("no TFLite runtime is installed, so nothing can be proven. Install ai-edge-litert.")
@@ -124,14 +150,26 @@ def judge(
 
 
 def compare(
-    answers: run.Answers, reference: Logits, truth: npt.NDArray[np.intp], holdout: Indices, limits: Limits
+    answers: run.Answers,
+    reference: Logits,
+    held: tuple[Logits, Logits],
+    truth: npt.NDArray[np.intp],
+    limits: Limits,
 ) -> Row:
-    """One runtime's answers against the float model's, as a row with its verdict."""
+    """One runtime's answers against the float model's, as a row with its verdict.
+
+    Args:
+        answers: of all photos.
+        reference: the float model's logits of them.
+        held: quantized and float logits of the held-out photos.
+        truth: their label numbers.
+        limits: what passes.
+    """
     found, wanted = answers.logits.argmax(axis=1), reference.argmax(axis=1)
-    right, right_float = found[holdout] == truth[holdout], wanted[holdout] == truth[holdout]
+    right, right_float = (logits.argmax(axis=1) == truth for logits in held)
     agreement = float((found == wanted).mean())
     lost = int((right_float & ~right).sum()) - int((right & ~right_float).sum())
-    reason = _fault(answers.logits, agreement, lost, len(holdout), limits)
+    reason = _fault(answers.logits, agreement, lost, len(truth), limits)
     return Row(
         variant="int8",
         runtime=answers.runtime,
@@ -139,8 +177,8 @@ def compare(
         architecture=answers.architecture,
         kernels=answers.kernels,
         passed=reason is None,
-        reason=reason or _success(agreement, lost, len(holdout), limits),
-        n=len(holdout),
+        reason=reason or _success(agreement, lost, len(truth), limits),
+        n=len(truth),
         accuracy=float(right.mean()),
         accuracy_float=float(right_float.mean()),
         n_agreement=len(found),

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from edge import photo as photos
-from edge.errors import PhotoError
+from edge.errors import ConfigError, PhotoError
 from edge.model import bundle
 from edge.model.classify import Classifier
 from edge.model.decide import probabilities
 from edge.model.preprocess import InputSpec, to_pixels
-from trainer.backbones import Backbone
+from trainer.backbones import IMAGENET, NO_WEIGHTS, Backbone
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,22 @@ def imagenet_names() -> tuple[str, ...]:
     return tuple(line.split("\t")[1] for line in text.splitlines() if line and not line.startswith("#"))
 
 
-def identify(paths: Sequence[Path], backbone: Backbone, count: int) -> Iterator[Seen]:
+def identify(paths: Sequence[Path], backbone: Backbone, count: int, *, weights: str = IMAGENET) -> Iterator[Seen]:
     """Look at photos, the middle of each, as the network was tested on ImageNet.
 
     Args:
         paths: image files.
         backbone: the network.
         count: how many classes to give.
+        weights: ``imagenet``, or the path of a file with the ImageNet head.
+
+    Raises:
+        ConfigError: random weights are asked for, which know nothing.
+        DataError: the weights are not on this machine, or the file is of another network or without its head.
     """
-    model = backbone.build(backbone.side, backbone.side, top=True)
+    if weights == NO_WEIGHTS:
+        raise ConfigError("random weights know no ImageNet class. Give --weights imagenet or a file.")
+    model = backbone.build(backbone.side, backbone.side, top=True, weights=weights)
     names = imagenet_names()
     spec = InputSpec(backbone.side, backbone.side, resample="bicubic", aspect="crop")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +17,23 @@ from edge.model import bundle, classify
 from edge.model import run as child
 from edge.model.preprocess import InputSpec
 from trainer import pixels, run
+from trainer.answered import Answered
 from trainer.cache import cache_dir
 from trainer.dataset import readers
 from trainer.dataset.samples import Unreadable
-from trainer.evaluate import Figures, figures
+from trainer.evaluate import Figures, evaluate, figures
+from trainer.photos import group_photos
 from trainer.progress import Steps
-from trainer.train import UNDECIDED
+from trainer.report import page
+from trainer.report.record import Answer, Report, galleries
 
 Logits = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: its input, labels, and how it decides; ``runtime`` says where it ran."""
+    """What is measured: its input, labels, how it decides, and the SHA-256 of photos that it is known to have learned
+    from; a bundle does not tell."""
 
     path: Path
     name: str
@@ -36,6 +42,7 @@ class Subject:
     temperature: float
     thresholds: tuple[float, ...]
     is_bundle: bool
+    learned: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -44,15 +51,20 @@ class Measured:
 
     Attributes:
         runtime: a TFLite runtime's name, or ``keras``.
-        logits, truth: behind the figures, for comparisons.
+        answered: behind the figures, for comparisons and reports.
+        stack: the photos' pixels.
+        learned: how many of the photos the model learned from, as far as it is known.
+        notes: sentences for the user.
     """
 
     subject: Subject
     runtime: str
     figures: Figures
     failed: list[Unreadable]
-    logits: Logits
-    truth: npt.NDArray[np.intp]
+    answered: Answered
+    stack: pixels.PixelStack
+    learned: int
+    notes: list[str]
 
 
 def subject(path: Path) -> Subject:
@@ -63,9 +75,9 @@ def subject(path: Path) -> Subject:
         BundleError, TrustError: the bundle is not whole.
     """
     if path.is_dir():
-        facts = run.read(path).facts
-        thresholds = (UNDECIDED,) * len(facts.labels)
-        return Subject(path, facts.name, facts.input, facts.labels, facts.temperature, thresholds, False)
+        trained = run.read(path)
+        facts, learned = trained.facts, frozenset(line.sha256 for line in trained.photos)
+        return Subject(path, facts.name, facts.input, facts.labels, facts.temperature, facts.thresholds, False, learned)
     if path.suffix != bundle.SUFFIX:
         raise DataError(f"{path} is neither a run's folder nor a bundle ({bundle.SUFFIX}).")
     manifest = bundle.open_bundle(path).manifest
@@ -81,6 +93,8 @@ def measure(what: Subject, data: Path, runtime: str | None, sequence_column: str
         ModelError: the runtime failed.
     """
     found = readers.scan(data, sequence_column=sequence_column)
+    for note in found.notes:
+        steps.say(f"  {note}")
     samples = found.samples
     strange = sorted({sample.label for sample in samples} - set(what.labels))
     if strange:
@@ -102,8 +116,60 @@ def measure(what: Subject, data: Path, runtime: str | None, sequence_column: str
         file = Path(scratch) / "photos.npy"
         stack.save(file, np.arange(len(stack)))
         used, logits = _answers(what, file, runtime, Path(scratch))
-    measured = figures(logits, truth, what.labels, temperature=what.temperature, thresholds=what.thresholds)
-    return Measured(what, used, measured, [each for each in found.left_out if each.label] + failed, logits, truth)
+    answered = _answered(what, decoded, truth, logits)
+    measured = figures(
+        logits, truth, what.labels,
+        temperature=what.temperature, thresholds=what.thresholds, groups=answered.groups,
+    )  # fmt: skip
+    learned = sum(photo.sha256 in what.learned for photo in decoded)
+    if learned:
+        steps.say(f"  {what.name} learned from {learned} of these {len(decoded)} photos, so its figures flatter.")
+    failed = [each for each in found.left_out if each.label] + failed
+    return Measured(what, used, measured, failed, answered, stack, learned, found.notes)
+
+
+def _answered(
+    what: Subject, decoded: Sequence[pixels.Decoded], truth: npt.NDArray[np.intp], logits: Logits
+) -> Answered:
+    return Answered(
+        logits=logits,
+        truth=truth,
+        labels=what.labels,
+        groups=group_photos(decoded),
+        stations=[photo.sample.station for photo in decoded],
+        infrared=np.array([photo.infrared for photo in decoded], bool),
+        sources=[photo.sample.source for photo in decoded],
+        names=[photo.sample.name for photo in decoded],
+    )
+
+
+def write_report(measured: Measured, folder: Path) -> None:
+    """Write ``report.html`` and ``report.json`` into a folder, which is made.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    what, answered = measured.subject, measured.answered
+    evaluation = evaluate(answered, temperature=what.temperature, thresholds=what.thresholds)
+    warning = f"The model learned from {measured.learned} of these photos." if measured.learned else None
+    counts = Counter(answered.labels[i] for i in answered.truth)
+    report = Report(
+        title=what.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        photos=len(answered),
+        counts={label: counts[label] for label in answered.labels},
+        unreadable=measured.failed,
+        answers=[Answer("as given", evaluation, warning)],
+        model=f"{what.name} at {what.input.height} × {what.input.width}",
+        device=measured.runtime,
+        warnings=measured.notes,
+        galleries=galleries(evaluation, measured.stack.__getitem__),
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be made: {error.strerror}. Give --report another folder.") from error
+    page.write(folder, report)
 
 
 def _answers(what: Subject, photos: Path, runtime: str | None, scratch: Path) -> tuple[str, Logits]:
@@ -121,9 +187,9 @@ def _answers(what: Subject, photos: Path, runtime: str | None, scratch: Path) ->
 def _keras(folder: Path, photos: Path) -> Logits:
     from trainer.export import float_answers, load_model
 
-    return float_answers(load_model(run.read(folder)), photos)
+    return float_answers(load_model(run.read(folder).model_path), photos)
 
 
 def right(measured: Measured) -> Sequence[bool]:
     """Photo by photo, whether the most likely label is right."""
-    return (measured.logits.argmax(axis=1) == measured.truth).tolist()  # type: ignore[no-any-return]
+    return (measured.answered.logits.argmax(axis=1) == measured.answered.truth).tolist()  # type: ignore[no-any-return]

@@ -13,12 +13,12 @@ from edge.errors import DataError
 from edge.model.preprocess import InputSpec
 from trainer.dataset.samples import Unreadable
 
-FORMAT = 1
-MODEL, FACTS, PHOTOS, UNREADABLE = "model.keras", "run.json", "photos.csv", "unreadable.csv"
-HISTORY, LABELS, SUMMARY = "history.csv", "labels.txt", "summary.txt"
-HISTORY_PLOT, CONFUSION_PLOT, MISTAKES = "history.png", "confusion.png", "mistakes.jpg"
+FORMAT = 2
+MODEL, MEASURED, FACTS, PHOTOS, UNREADABLE = "model.keras", "measured.keras", "run.json", "photos.csv", "unreadable.csv"
+HISTORY, LABELS, SUMMARY, SETTINGS = "history.csv", "labels.txt", "summary.txt", "train.toml"
+MISTAKES = "mistakes.jpg"
 
-TRAIN, VALIDATION, HOLDOUT = "train", "validation", "holdout"
+TRAIN, VALIDATION, HOLDOUT, UNUSED = "train", "validation", "holdout", "left out"
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,12 @@ class PhotoLine:
 
     Attributes:
         photo: path relative to the data folder, as :func:`edge.pathtext.to_text` writes it.
-        part: ``train``, ``validation`` or ``holdout``.
+        part: ``train``, ``validation`` or ``holdout``, of the hardest question; ``left out`` if it would leak.
         group: photos of one number were never split.
-        predicted, confidence: the final model's; for photos that it learned from they flatter.
+        predicted, confidence: of a model that did not learn from this photo if ``unseen``; else they flatter.
+        unseen: whether they are.
+        station: where the camera stood, if the data set says; else empty.
+        infrared: whether the photo has no colour.
     """
 
     photo: str
@@ -39,6 +42,9 @@ class PhotoLine:
     sha256: str
     predicted: str
     confidence: float
+    unseen: bool = False
+    station: str = ""
+    infrared: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,12 @@ class Facts:
         input: what the model wants to see.
         backbone: name of the pretrained network.
         kept: ``probe`` or ``fine-tuned``.
+        question: what the held-out figure answers; a name of :class:`trainer.dataset.questions.Question`.
         split: how photos were divided, in words.
         temperature: from photos that the model did not learn from.
+        thresholds: C probabilities below which a label is not given; from the same photos.
+        refitted: whether the shipped model learned from all photos; ``measured.keras`` is then its twin that did not
+            learn from the held-out ones, and the figures are the twin's.
         dataset_digest: SHA-256 over photos and labels.
         settings, metrics, seconds: as they were, found and spent.
         trained_with: libraries and versions.
@@ -67,8 +77,11 @@ class Facts:
     input: InputSpec
     backbone: str
     kept: str
+    question: str
     split: str
     temperature: float
+    thresholds: tuple[float, ...]
+    refitted: bool
     dataset_digest: str
     settings: dict[str, Any]
     metrics: dict[str, Any]
@@ -87,8 +100,13 @@ class Run:
 
     @property
     def model_path(self) -> Path:
-        """The Keras model."""
+        """The Keras model that is shipped."""
         return self.folder / MODEL
+
+    @property
+    def measured_path(self) -> Path:
+        """The Keras model that the figures are of: it did not learn from the held-out photos."""
+        return self.folder / (MEASURED if self.facts.refitted else MODEL)
 
 
 def write(
@@ -118,7 +136,7 @@ def read(folder: Path) -> Run:
         if content["format"] != FORMAT:
             raise DataError(f"{folder} is a run of format {content['format']}, expected {FORMAT}. Train it again.")
         content["input"] = InputSpec(**content["input"])
-        content["labels"] = tuple(content["labels"])
+        content["labels"], content["thresholds"] = tuple(content["labels"]), tuple(content["thresholds"])
         with (folder / PHOTOS).open(encoding="utf-8", newline="") as file:
             photos = tuple(_photo_line(row) for row in csv.DictReader(file))
         return Run(folder, Facts(**content), photos)
@@ -133,7 +151,7 @@ def read(folder: Path) -> Run:
 def _photo_line(row: dict[str, str]) -> PhotoLine:
     return PhotoLine(
         row["photo"], row["label"], row["part"], int(row["group"]), row["sha256"], row["predicted"],
-        float(row["confidence"]),
+        float(row["confidence"]), row["unseen"] == "True", row["station"], row["infrared"] == "True",
     )  # fmt: skip
 
 

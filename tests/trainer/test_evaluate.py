@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from edge.model.decide import probabilities
-from trainer.evaluate import TEMPERATURES, Figures, calibration_error, figures, temperature
+from tests.trainer.answers import answered
+from trainer.evaluate import (
+    TEMPERATURES,
+    Evaluation,
+    Figures,
+    calibration_error,
+    curve,
+    evaluate,
+    figures,
+    suspicious,
+    temperature,
+)
+from trainer.interval import wilson
 
 LABELS = ("deer", "empty", "fox", "person")
 
@@ -143,3 +157,128 @@ def test_a_temperature_is_a_finite_number_in_its_range() -> None:
         found = temperature(rows, np.zeros(5, dtype=np.intp))
         assert math.isfinite(found)
         assert TEMPERATURES[0] <= found <= TEMPERATURES[1]
+
+
+# --- everything at once
+
+PHOTOS = [
+    ("deer", (0.70, 0.10, 0.10, 0.10)),
+    ("deer", (0.10, 0.80, 0.05, 0.05)),
+    ("deer", (0.40, 0.30, 0.20, 0.10)),
+    ("fox", (0.10, 0.10, 0.70, 0.10)),
+    ("empty", (0.10, 0.70, 0.10, 0.10)),
+    ("person", (0.10, 0.10, 0.60, 0.20)),
+]
+
+
+def whole() -> Evaluation:
+    photos = answered(
+        LABELS,
+        PHOTOS,
+        groups=[0, 0, 1, 2, 3, 4],
+        stations=["beech", "beech", "oak", "oak", None, "beech"],
+        infrared=[True, True, False, False, False, False],
+    )
+    return evaluate(photos, temperature=1.0, thresholds=[0.5] * 4)
+
+
+def test_an_evaluation_is_json_and_holds_today_s_figures() -> None:
+    found = json.loads(json.dumps(asdict(whole()), allow_nan=False))
+    for name in ("n", "accuracy", "macro_f1", "per_class", "ece", "coverage", "accuracy_decided", "confusion"):
+        assert name in found["figures"]
+    assert found["figures"]["animals_called_empty"] == 1
+    assert found["figures"] == json.loads(json.dumps(asdict(whole().figures)))
+
+
+def test_macro_means_are_over_the_labels_that_occur() -> None:
+    found = whole().figures
+    assert found.macro_precision == pytest.approx((1 + 0.5 + 0.5 + 0) / 4)
+    assert found.macro_recall == pytest.approx((2 / 3 + 1 + 1 + 0) / 4)
+    two = measured(SIX[:2], TRUTH[:2])
+    assert (two.macro_precision, two.macro_recall) == (1.0, 0.5)
+
+
+def test_intervals_are_wilson_s_and_wider_where_photos_come_in_bursts() -> None:
+    found = measured(SIX, TRUTH)
+    assert found.accuracy_interval == wilson(4, 6)
+    assert found.per_class["deer"].recall_interval == wilson(2, 3)
+    alike = figures(
+        np.repeat(SIX, 5, axis=0), np.repeat(TRUTH, 5), LABELS,
+        temperature=1.0, thresholds=[0.5] * 4, groups=np.repeat(np.arange(6), 5),
+    )  # fmt: skip
+    assert alike.accuracy_interval[0] < wilson(20, 30)[0]
+    bursts = answered(LABELS, [photo for photo in PHOTOS for _ in range(5)], groups=[i // 5 for i in range(30)])
+    assert evaluate(bursts, temperature=1.0, thresholds=[0.5] * 4).figures.accuracy_interval == alike.accuracy_interval
+
+
+def test_a_label_without_photos_has_an_open_interval() -> None:
+    assert measured(SIX[:1], [0]).per_class["fox"].recall_interval == (0.0, 1.0)
+
+
+def test_parts_by_station_and_light() -> None:
+    found = whole()
+    assert [(part.name, part.right, part.n) for part in found.by_station] == [("beech", 1, 3), ("oak", 2, 2)]
+    assert [(part.name, part.accuracy) for part in found.by_light] == [("day", 0.75), ("infrared", 0.5)]
+    assert found.by_source == ()
+
+
+def test_the_curve_runs_from_the_surest_answers_to_all_of_them() -> None:
+    chances = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.3, 0.7], [0.6, 0.4]])
+    points = curve(chances, np.array([1, 1, 0, 1, 1]))
+    assert [point.confidence for point in points] == pytest.approx([0.9, 0.8, 0.7, 0.6])
+    assert [point.coverage for point in points] == pytest.approx([1 / 5, 2 / 5, 4 / 5, 1])  # two are equally sure
+    assert [point.accuracy for point in points] == pytest.approx([0, 1 / 2, 3 / 4, 3 / 5])
+
+
+def test_a_curve_of_many_photos_is_thinned_and_keeps_its_ends() -> None:
+    rows, truth = sample(3000, 1.0)
+    points = curve(probabilities(rows), truth)
+    assert len(points) <= 100
+    assert [points[0].coverage, points[-1].coverage] == pytest.approx([1 / 3000, 1.0])
+
+
+def test_bins_of_confidence_hold_every_photo() -> None:
+    bins = whole().reliability
+    assert [(each.n, round(each.confidence, 2), each.accuracy) for each in bins] == [
+        (1, 0.4, 1.0), (1, 0.6, 0.0), (3, 0.7, 1.0), (1, 0.8, 0.0),
+    ]  # fmt: skip
+
+
+def test_mistakes_are_the_surest_first_and_say_which_photo() -> None:
+    found = whole().mistakes
+    assert [(each.index, each.name, each.truth, each.answer) for each in found] == [
+        (1, "1.jpg", "deer", "empty"),
+        (5, "5.jpg", "person", "fox"),
+    ]
+    assert [each.confidence for each in found] == pytest.approx([0.8, 0.6])
+    assert [each.truth_chance for each in found] == pytest.approx([0.1, 0.2])
+
+
+def test_a_label_is_suspicious_where_the_model_is_as_sure_of_another_as_it_usually_is() -> None:
+    """It is 70 % sure of ``empty`` where that is right, and 80 % on a photo that a person calls deer."""
+    assert [each.name for each in whole().suspicious] == ["1.jpg"]
+
+
+def test_switched_labels_are_found_among_the_suspicious() -> None:
+    rows, truth = sample(600, 0.5)
+    switched = [3, 77, 301]
+    truth[switched] = (probabilities(rows)[switched].argmax(axis=1) + 1) % 4
+    rows[switched] *= 3
+    photos = answered(LABELS, [(LABELS[i], row) for i, row in zip(truth, probabilities(rows), strict=True)])
+    found = suspicious(photos, photos.chances(1.0))
+    assert set(switched) <= {each.index for each in found}
+    assert len(found) < 60
+
+
+def test_what_the_label_empty_costs_is_part_of_it() -> None:
+    found = whole().emptied
+    assert found is not None
+    assert (found.animals.events, found.animals.missed) == (3, 0)  # the other photo of the deer's burst was seen
+    assert evaluate(answered(("a", "b"), [("a", (0.9, 0.1))]), temperature=1.0, thresholds=[0.5] * 2).emptied is None
+
+
+def test_the_temperature_s_worth_is_the_difference_of_two_errors() -> None:
+    rows, truth = sample(2000, 3.0)
+    photos = answered(LABELS, [(LABELS[i], row) for i, row in zip(truth, probabilities(rows), strict=True)])
+    found = evaluate(photos, temperature=3.0, thresholds=[0.5] * 4)
+    assert found.figures.ece < found.ece_raw / 4

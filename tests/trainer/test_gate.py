@@ -32,7 +32,12 @@ def answers(logits: Logits, name: str = "ai_edge_litert") -> run.Answers:
 
 
 def verdict(logits: Logits, *, holdout: npt.NDArray[np.intp] = HOLDOUT, limits: Limits | None = None) -> Row:
-    return compare(answers(logits.astype(np.float32)), REFERENCE, TRUTH, holdout, limits or Limits())
+    return compared(logits.astype(np.float32), REFERENCE, holdout, limits or Limits())
+
+
+def compared(logits: Logits, reference: Logits, holdout: npt.NDArray[np.intp], limits: Limits) -> Row:
+    pair = (logits[holdout], reference[holdout])
+    return compare(answers(logits), reference, pair, TRUTH[: len(logits)][holdout], limits)
 
 
 def wrong(*rows: int) -> Logits:
@@ -102,7 +107,7 @@ def test_twelve_disagreements_of_400_are_allowed() -> None:
 
 def test_a_photo_won_makes_up_for_one_lost() -> None:
     reference = wrong(0, 4)  # the float model is wrong on two
-    row = compare(answers(wrong(8, 12, 16)), reference, TRUTH, HOLDOUT, Limits(agreement=0.9))
+    row = compared(wrong(8, 12, 16), reference, HOLDOUT, Limits(agreement=0.9))
     assert row.passed
     assert row.reason.startswith("1 held-out photo lost")
     assert row.accuracy == pytest.approx(0.97)
@@ -110,7 +115,7 @@ def test_a_photo_won_makes_up_for_one_lost() -> None:
 
 
 def test_a_model_that_is_better_than_the_float_one_passes() -> None:
-    row = compare(answers(REFERENCE), wrong(0, 4, 8), TRUTH, HOLDOUT, Limits())
+    row = compared(REFERENCE, wrong(0, 4, 8), HOLDOUT, Limits())
     assert row.passed
     assert "no held-out photo lost" in row.reason
 
@@ -126,7 +131,7 @@ def test_enough_held_out_photos_are_not_called_few() -> None:
 
 
 def test_a_single_photo_is_not_called_constant() -> None:
-    row = compare(answers(REFERENCE[:1]), REFERENCE[:1], TRUTH[:1], np.array([0]), Limits())
+    row = compared(REFERENCE[:1], REFERENCE[:1], np.array([0]), Limits())
     assert row.passed
 
 
@@ -164,6 +169,23 @@ def test_a_model_that_does_not_load_is_a_row_for_each_runtime(
     assert len(found.rows) == len(runtime.installed())
     assert all("cannot load the model" in row.reason for row in found.rows)
     assert found.logits == {}
+
+
+def test_the_accuracy_of_a_model_that_learned_from_all_photos_is_its_twin_s(
+    tmp_path: Path, photos: tuple[Path, Logits, npt.NDArray[np.intp]]
+) -> None:
+    """The shipped model is right on every photo; what was held out from its twin, the twin answers upside down."""
+    pixels, reference, truth = photos
+    (tmp_path / "model.tflite").write_bytes(colour_model.build(4, 4))
+    held = np.arange(5, 15)
+    np.save(tmp_path / "held.npy", 255 - np.load(pixels)[held])
+    twin = gate.Twin(tmp_path / "model.tflite", tmp_path / "held.npy", reference[held])
+    found = gate.judge(tmp_path / "model.tflite", pixels, reference, truth, held, Limits(), twin)
+    for row in found.rows:
+        assert (row.n, row.n_agreement, row.agreement, row.accuracy_float) == (10, 20, 1.0, 1.0)
+        assert row.accuracy < 0.5
+        assert not row.passed
+        assert "held-out photos wrong more than the float model" in row.reason
 
 
 def test_no_runtime_proves_nothing(

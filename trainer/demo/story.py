@@ -415,10 +415,10 @@ def _held_out(samples: Sequence[Sample], seed: int) -> set[Path]:
     from trainer.settings import Settings
 
     with Steps().step("looking for bursts and near-duplicates", len(samples)) as advance:
-        decoded, _, stack = pixels.decode(samples, Settings().spec(), cache_dir(), done=lambda: advance(1))
+        decoded, _, _ = pixels.decode(samples, Settings().spec(), cache_dir(), done=lambda: advance(1))
     if not decoded:
         raise DataError(f"none of the {len(samples)} files can be read as a photo.")
-    groups = group_photos(decoded, stack)
+    groups = group_photos(decoded)
     names = sorted({photo.sample.label for photo in decoded})
     labels = np.array([names.index(photo.sample.label) for photo in decoded], dtype=np.intp)
     fold = split.folds(labels, groups, HELD_OUT_FOLDS, seed)[0]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,6 +186,97 @@ def test_a_csv_as_programs_write_it_is_read(tmp_path: Path, text: str) -> None:
     assert [(sample.name, sample.label) for sample in found] == [("a.jpg", "fox"), ("b.jpg", "deer")]
 
 
+def test_columns_may_have_other_names_in_any_case(tmp_path: Path) -> None:
+    text = "FilePath,Species,Site,Burst,DateTime,Split,Source\na.jpg,fox,A7,9,2022:12:31 09:52:50,valid,web\n"
+    sample = Sample(
+        tmp_path / "a.jpg", "a.jpg", "fox", "A7", "9", "2022-12-31T09:52:50", part="validation", source="web"
+    )
+    found = readers.scan(csv_file(tmp_path, text))
+    assert (found.samples, found.notes) == ([sample], [])
+
+
+def test_of_two_columns_of_one_meaning_the_first_known_is_used_and_named(tmp_path: Path) -> None:
+    found = readers.scan(csv_file(tmp_path, "path,label,file\nx/a.jpg,fox,a.jpg\n"))
+    assert found.samples[0].name == "a.jpg"
+    assert found.notes == [f"{tmp_path / 'labels.csv'}: the file is read from the column file, not path."]
+
+
+def test_date_and_time_may_be_two_columns(tmp_path: Path) -> None:
+    found = readers.read(csv_file(tmp_path, "file,label,date,time\na.jpg,fox,2022-12-31,9:52:50\n"))
+    assert found[0].taken == "2022-12-31T09:52:50"
+
+
+def test_what_is_not_known_of_a_photo_stays_unknown(tmp_path: Path) -> None:
+    text = "file,label,station,sequence,taken,part,source\na.jpg,fox,NA,,0000:00:00 00:00:00,NA,\n,,,,,,\n"
+    assert readers.read(csv_file(tmp_path, text)) == [Sample(tmp_path / "a.jpg", "a.jpg", "fox")]
+
+
+def test_the_named_sequence_column_may_be_written_in_another_case(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "file,label,NearDup\na.jpg,fox,7\n")
+    assert readers.read(path, sequence_column="neardup")[0].sequence == "7"
+
+
+def test_a_file_with_a_line_per_animal_is_one_sample_and_with_two_species_none(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "file,label\na.jpg,fox\na.jpg,fox\nb.jpg,fox\n./b.jpg,deer\n")
+    found = readers.scan(path)
+    assert [sample.name for sample in found.samples] == ["a.jpg"]
+    assert [(each.name, each.code) for each in found.left_out] == [("b.jpg", "two labels")]
+    assert "2 lines name a file that another line names, too" in found.notes[0]
+
+
+def test_some_photos_with_a_part_and_some_without_are_not_trained_on(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, "file,label,part\na.jpg,fox,train\nb.jpg,deer,\n")
+    with pytest.raises(DataError, match=r"b\.jpg is in no part, others are"):
+        readers.check_trainable(readers.scan(path), path)
+
+
+# --- a folder that holds a label file
+
+
+COCO = {"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 1, "name": "fox"}]}
+COCO["annotations"] = [{"id": 1, "image_id": 1, "category_id": 1}]
+
+
+@pytest.mark.parametrize("folder", ["", "images/", "Photos/"])
+def test_a_folder_of_photos_with_one_csv_is_read_by_it(tmp_path: Path, folder: str) -> None:
+    photos(tmp_path, f"{folder}a.jpg", "notes.csv", "settings.json")
+    csv_file(tmp_path, f"file,label\n{folder}a.jpg,fox\n")
+    found = readers.scan(tmp_path)
+    assert [(each.path.is_file(), each.label) for each in found.samples] == [(True, "fox")]
+    assert found.notes == [f"{tmp_path} holds labels.csv, so that is read."]
+
+
+def test_a_folder_of_photos_with_one_coco_file_is_read_by_it(tmp_path: Path) -> None:
+    photos(tmp_path, "images/a.jpg")
+    (tmp_path / "coco.json").write_text(json.dumps(COCO))
+    found = readers.scan(tmp_path)
+    assert [(each.name, each.label) for each in found.samples] == [("images/a.jpg", "fox")]
+    assert "holds coco.json" in found.notes[0]
+
+
+def test_two_label_files_are_one_too_many(tmp_path: Path) -> None:
+    photos(tmp_path, "a.jpg")
+    csv_file(tmp_path, "file,label\na.jpg,fox\n")
+    (tmp_path / "coco.json").write_text(json.dumps(COCO))
+    with pytest.raises(DataError, match=r"2 label files \(coco.json, labels.csv\), expected one"):
+        readers.read(tmp_path)
+
+
+def test_class_folders_go_before_a_label_file_beside_them(tmp_path: Path) -> None:
+    photos(tmp_path, "fox/a.jpg", "deer/b.jpg")
+    csv_file(tmp_path, "file,label\nfox/a.jpg,red fox\n")
+    found = readers.scan(tmp_path)
+    assert ({each.label for each in found.samples}, found.notes) == ({"fox", "deer"}, [])
+
+
+def test_a_pipe_called_labels_csv_is_not_waited_for(tmp_path: Path) -> None:
+    photos(tmp_path, "a.jpg")
+    os.mkfifo(tmp_path / "labels.csv")
+    os.mkfifo(tmp_path / "labels.json")
+    with pytest.raises(DataError, match="0 labels"):
+        readers.read(tmp_path)
+
+
 # --- not a data set yet
 
 
@@ -243,9 +337,21 @@ def _csv(text: str | bytes) -> Callable[[Path], Path]:
         pytest.param(_long_label, "at most 100 characters", id="a label that no bundle holds"),
         pytest.param(_broken_label, "on one line", id="a label of two lines"),
         pytest.param(_csv(""), "no column file, label; found none", id="an empty CSV"),
-        pytest.param(_csv("file,species\na.jpg,fox\n"), "no column label; found file, species", id="no label column"),
-        pytest.param(_csv("File,Label\na.jpg,fox\n"), "no column file, label", id="columns in capitals"),
+        pytest.param(_csv("file,animal\na.jpg,fox\n"), "no column label; found file, animal", id="no label column"),
+        pytest.param(
+            _csv("file,animal\na.jpg,fox\n"), "Label may be called species, class", id="no known label column"
+        ),
         pytest.param(_csv("file;label\na.jpg;fox\n"), "no column file, label; found file;label", id="semicolons"),
+        pytest.param(_csv("file;label\na.jpg;fox\n"), "Save it with commas", id="semicolons, and what to do"),
+        pytest.param(_csv('file,label\n"a\x00.jpg",fox\n'), "line 2 names the file", id="a name with a zero byte"),
+        pytest.param(_csv("file,label,taken\na.jpg,fox,noon\n"), "line 2: taken is 'noon'", id="no time"),
+        pytest.param(
+            _csv("file,label,taken\na.jpg,fox,\nb.jpg,fox,2024-05-01\n"), "line 3: taken is", id="a date alone"
+        ),
+        pytest.param(_csv("file,label,split\na.jpg,fox,holdout\n"), "line 2: split is 'holdout'", id="no part"),
+        pytest.param(_csv("file,label,station\na.jpg,fox," + "A" * 201), "line 2: station is", id="a station's novel"),
+        pytest.param(_csv("file,label,Label\na.jpg,fox,deer\n"), "'label' twice", id="two label columns"),
+        pytest.param(_csv('"a\nb",label\n'), r"found a\\nb, label", id="a column name of two lines"),
         pytest.param(_csv("file,label\n"), "0 labels", id="no lines"),
         pytest.param(_csv("file,label\na.jpg,fox\nb.jpg, \n"), "without a label", id="a blank label"),
         pytest.param(_csv("file,label\na.jpg,fox\nb.jpg\n"), "without a label", id="a line cut short"),
@@ -283,3 +389,37 @@ def test_a_sequence_column_of_a_folder_is_refused(tmp_path: Path) -> None:
     photos(tmp_path, "fox/a.jpg", "deer/x.jpg")
     with pytest.raises(DataError, match="--sequence-column names a column of a CSV"):
         readers.read(tmp_path, sequence_column="group")
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        pytest.param([], "a list, expected an object", id="a list"),
+        pytest.param({}, "holds nothing, expected COCO", id="nothing"),
+        pytest.param({"images": [], "type": "x"}, "holds 'images', 'type', expected COCO", id="another format"),
+        pytest.param({"detection_categories": {}, "images": []}, "boxes, not labels.*--boxes", id="a detector's"),
+        pytest.param({"images": [], "annotations": [], "categories": []}, "0 labels", id="an empty COCO file"),
+    ],
+)
+def test_json_that_holds_no_labels_is_refused_with_what_to_give(tmp_path: Path, value: object, says: str) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(value))
+    with pytest.raises(DataError, match=says):
+        readers.read(tmp_path / "x.json")
+
+
+def test_a_sequence_column_of_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(COCO))
+    with pytest.raises(DataError, match="JSON file; --sequence-column"):
+        readers.read(tmp_path / "x.json", sequence_column="seq_id")
+
+
+def test_a_name_that_no_data_set_has_does_not_exist() -> None:
+    for name in ("a\x00b", "a" * 5000):
+        with pytest.raises(DataError, match="does not exist"):
+            readers.read(Path(name))
+
+
+def test_readers_load_no_tensorflow() -> None:
+    script = "import sys, trainer.dataset.readers; print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

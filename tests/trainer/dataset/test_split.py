@@ -157,6 +157,141 @@ def test_a_photo_of_one_colour_has_a_thumbnail(shade: int) -> None:
     assert np.isfinite(split.thumbnail(np.full((20, 30, 3), shade, np.uint8))).all()
 
 
+# --- many photos
+
+
+def pairwise_groups(
+    hashes: npt.NDArray[np.bool_], thumbnails: npt.NDArray[np.float32], days: Sequence[float | None]
+) -> list[int]:
+    """What :func:`split.near_duplicates` finds, written down plainly: each photo against each other."""
+    n = len(hashes)
+    numbers = list(range(n))
+    for i in range(n):
+        for j in range(i + 1, n):
+            first, second = days[i], days[j]
+            apart = first is not None and second is not None and abs(first - second) > split.NEAR_DUPLICATE_DAYS
+            alike = (hashes[i] != hashes[j]).sum() <= split.NEAR_DUPLICATE_BITS
+            if alike and not apart and thumbnails[i] @ thumbnails[j] >= split.NEAR_DUPLICATE_CORRELATION:
+                old, new = numbers[j], numbers[i]
+                numbers = [new if number == old else number for number in numbers]
+    seen: dict[int, int] = {}
+    return [seen.setdefault(number, len(seen)) for number in numbers]
+
+
+def looks(n: int, scenes: int, seed: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Photos of a few scenes, about as far from each other as the limits of what counts as alike."""
+    random = np.random.default_rng(seed)
+    scene = random.integers(0, scenes, n)
+    hashes = (random.random((scenes, 128)) < 0.5)[scene] ^ (random.random((n, 128)) < 0.08)
+    thumbnails = random.normal(size=(scenes, 768))[scene] + random.normal(size=(n, 768)) * 0.41
+    return hashes, (thumbnails / np.linalg.norm(thumbnails, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("block", [7, 64, 2048])
+@pytest.mark.parametrize("dense", [0, 10_000])
+def test_comparing_in_blocks_finds_what_comparing_each_with_each_finds(
+    seed: int, block: int, dense: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(split, "_BLOCK", block)
+    monkeypatch.setattr(split, "_DENSE", dense)
+    hashes, thumbnails = looks(150, 12, seed)
+    random = np.random.default_rng(seed)
+    days = [None if unknown else float(day) for unknown, day in zip(*(random.integers(0, 6, (2, 150))), strict=True)]
+    days = [None if day == 0 else day for day in days]
+    times = [None if day is None else f"2025-04-{int(day) + 1:02d}T06:00:00" for day in days]
+    found = split.near_duplicates(hashes, thumbnails, times)
+    assert found.tolist() == pairwise_groups(hashes, thumbnails, days)
+    assert 12 < len(np.unique(found)) < 150
+
+
+def test_similar_pairs_are_told_once_and_only_where_wanted() -> None:
+    hashes, thumbnails = looks(60, 3, 0)
+    wanted = [
+        (int(i), int(j))
+        for first, second in split.similar(hashes, thumbnails, [None] * 60, lambda i, j: (i + j) % 2 == 1, bits=30)
+        for i, j in zip(first, second, strict=True)
+    ]
+    assert len(wanted) == len({frozenset(pair) for pair in wanted}) > 10
+    assert all((i + j) % 2 for i, j in wanted)
+
+
+# --- leaks, joining, holding out
+
+
+def test_a_leak_is_told_with_its_likest_photo_of_an_earlier_part_and_why() -> None:
+    hashes = np.zeros((7, 128), np.bool_)
+    hashes[1, :3] = True
+    found = split.leaks(
+        groups=np.array([0, 0, 0, 1, 1, 2, 2]),
+        parts=["train", "train", "test", "train", "validation", "test", "test"],
+        order=("train", "validation", "test"),
+        hashes=hashes,
+        sha256s=["a", "b", "c", "d", "d", "e", "f"],
+        sequences=[None] * 7,
+        near=np.array([0, 1, 0, 2, 2, 3, 3]),
+    )
+    assert found == [split.Leak(2, 0, "near-duplicate"), split.Leak(4, 3, "same file")]
+
+
+@pytest.mark.parametrize(("sequences", "why"), [(["s", "s"], "same sequence"), ([None, None], "same burst")])
+def test_a_leak_of_photos_that_do_not_look_alike_is_by_sequence_or_burst(sequences: list[str | None], why: str) -> None:
+    (leak,) = split.leaks(
+        groups=np.array([0, 0]), parts=["validation", "train"], order=("train", "validation", "test"),
+        hashes=FAR_HASHES[:2], sha256s=["a", "b"], sequences=sequences, near=np.array([0, 1]),
+    )  # fmt: skip
+    assert leak == split.Leak(0, 1, why)
+
+
+def test_photos_in_no_part_leak_nowhere() -> None:
+    assert not split.leaks(
+        groups=np.array([0, 0]), parts=[None, "test"], order=("train", "validation", "test"),
+        hashes=FAR_HASHES[:2], sha256s=["a", "a"], sequences=[None, None], near=np.array([0, 0]),
+    )  # fmt: skip
+
+
+def test_joining_two_numberings_keeps_together_what_either_does() -> None:
+    assert split.join(np.array([5, 5, 1, 2, 9]), np.array([3, 4, 4, 7, 8])).tolist() == [0, 0, 0, 1, 2]
+
+
+SOME = st.integers(4, 60).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(0, 3), min_size=n, max_size=n), st.lists(st.integers(0, 40), min_size=n, max_size=n)
+    )
+)
+
+
+@given(SOME, st.floats(0.05, 0.5), st.integers(0, 3))
+def test_what_is_held_out_cuts_no_group_and_leaves_every_label_a_group_to_learn_from(
+    drawn_sets: tuple[list[int], list[int]], share: float, seed: int
+) -> None:
+    labels, groups = (np.array(each, dtype=np.intp) for each in drawn_sets)
+    held = split.hold_out(labels, groups, share, seed)
+    rest = np.setdiff1d(np.arange(len(labels)), held)
+    assert not set(groups[held]) & set(groups[rest])
+    assert set(labels[rest]) == set(labels)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+def test_the_share_is_held_out_of_every_label_and_of_large_and_small_groups_alike(share: float) -> None:
+    sizes = [30] * 20 + [10] * 40 + [1] * 600
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    labels = groups % 3
+    held = split.hold_out(labels, groups, share, 0)
+    for label in range(3):
+        assert (labels[held] == label).mean() == pytest.approx((labels == label).mean(), abs=0.02)
+    for size in (30, 10, 1):
+        of_size = np.repeat(sizes, sizes) == size
+        assert of_size[held].sum() == pytest.approx(share * of_size.sum(), abs=45)  # half a group of each label
+    assert len(held) == pytest.approx(share * len(labels), abs=3)
+
+
+def test_a_label_of_two_groups_has_one_on_each_side() -> None:
+    labels, groups = np.array([0] * 50 + [1, 1]), np.array([*range(50), 50, 51])
+    for seed in range(5):
+        assert (labels[split.hold_out(labels, groups, 0.1, seed)] == 1).sum() == 1
+
+
 # --- folds
 
 GROUPED = st.integers(5, 60).flatmap(

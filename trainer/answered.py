@@ -1,0 +1,78 @@
+"""What a model answered on labelled photos, with all that its figures are broken down by. Owns the record only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.model.decide import probabilities
+
+Logits = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A model's answers on n photos, none of which it learned from.
+
+    Attributes:
+        logits: float32 (n, C).
+        truth: n label numbers, what a person says.
+        labels: C names.
+        groups: n numbers; photos of one number are of one event or burst, and resemble each other.
+        stations: where each was taken; None where the data does not say.
+        infrared: bool (n,), whether the photo is grey, as at night.
+        sources: what each came from, such as a camera or the web; None where the data does not say.
+        names: n names of photos, for people.
+    """
+
+    logits: Logits
+    truth: Labels
+    labels: tuple[str, ...]
+    groups: npt.NDArray[np.intp]
+    stations: Sequence[str | None]
+    infrared: npt.NDArray[np.bool_]
+    sources: Sequence[str | None]
+    names: Sequence[str]
+
+    def __post_init__(self) -> None:
+        columns = (self.truth, self.groups, self.stations, self.infrared, self.sources, self.names)
+        expected = (len(self.truth), len(self.labels))
+        if self.logits.shape != expected or {len(column) for column in columns} != {len(self.truth)}:
+            raise ValueError(f"logits are {self.logits.shape}, expected {expected}, and n of everything else.")
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def take(self, rows: npt.ArrayLike) -> Answered:
+        """Some of the photos: n bools or indices."""
+        chosen = np.arange(len(self))[np.asarray(rows)]
+        return Answered(
+            logits=self.logits[chosen],
+            truth=self.truth[chosen],
+            labels=self.labels,
+            groups=self.groups[chosen],
+            stations=[self.stations[i] for i in chosen],
+            infrared=self.infrared[chosen],
+            sources=[self.sources[i] for i in chosen],
+            names=[self.names[i] for i in chosen],
+        )
+
+    def chances(self, temperature: float) -> npt.NDArray[np.float64]:
+        """float64 (n, C)."""
+        return probabilities(self.logits, temperature)
+
+
+def decided(chances: npt.NDArray[np.float64], thresholds: Sequence[float]) -> npt.NDArray[np.intp]:
+    """What :func:`edge.model.decide.decide` would say of each photo: n label numbers, -1 for ``unknown``.
+
+    Args:
+        chances: (n, C), after the temperature.
+        thresholds: C probabilities.
+    """
+    best = chances.argmax(axis=1)
+    sure = chances.max(axis=1) >= np.asarray(thresholds, np.float64)[best]
+    return np.where(sure, best, -1)
