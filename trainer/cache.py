@@ -11,6 +11,7 @@ import contextlib
 import io
 import math
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -29,8 +30,10 @@ LIMIT_VARIABLE = "FIELDMARK_CACHE_GB"
 DEFAULT_LIMIT_GB = 20.0
 RESERVE_BYTES = 512 * 2**20
 """Left free on the disk: a cache that fills it to the brim would keep the run itself from being written."""
-SUFFIXES = (".npy", ".tflite")
+_OURS = re.compile(r"(?:[0-9a-f]{32}){1,2}\.(?:npy|tflite)")
+"""Files are named by a hash or a UUID. Whatever else lies in the folder somebody named is not ours to remove."""
 _PART = ".part"
+_OUR_PART = re.compile(r"tmp\w{8}\.part")
 _PART_AGE_NS = 24 * 3600 * 10**9
 """A file still being written is younger than this; an older one was left by a run that was killed."""
 _CHECKSUM_BYTES = 4
@@ -229,7 +232,7 @@ def prune(folder: Path | None = None, max_bytes: int | None = None) -> int:
     folder = folder or cache_dir()
     most = limit_bytes() if max_bytes is None else max_bytes
     for path in folder.rglob(f"*{_PART}"):
-        age = _facts(path)
+        age = _facts(path) if _OUR_PART.fullmatch(path.name) else None
         if age and time.time_ns() - age[0] > _PART_AGE_NS:
             path.unlink(missing_ok=True)
     return _remove_oldest(folder, sum(size for _, size, _ in _entries(folder)) - most, time.time_ns())
@@ -251,7 +254,7 @@ def _entries(folder: Path) -> Iterator[tuple[int, int, Path]]:
     for place, _, names in os.walk(folder):
         for name in names:
             path = Path(place, name)
-            facts = _facts(path) if name.endswith(SUFFIXES) else None
+            facts = _facts(path) if _OURS.fullmatch(name) else None
             if facts:
                 yield (*facts, path)
 

@@ -348,12 +348,13 @@ def _print_measured(new: Measured, old: Measured | None, as_json: bool) -> None:
 def _paired(new: Measured, old: Measured) -> dict[str, Any]:
     from trainer.measure import right
 
-    pairs = list(zip(right(new), right(old), strict=True))
+    now, before = right(new), right(old)
+    pairs = [(now[name], before[name]) for name in now.keys() & before.keys()]  # what both could read
     return {
         "model": str(old.subject.path),
         "accuracy": old.figures.accuracy,
-        "better": sum(now and not before for now, before in pairs),
-        "worse": sum(before and not now for now, before in pairs),
+        "better": sum(after and not first for after, first in pairs),
+        "worse": sum(first and not after for after, first in pairs),
     }
 
 

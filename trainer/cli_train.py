@@ -19,24 +19,23 @@ if TYPE_CHECKING:
     from trainer.run import Run
 
 _DEFAULTS = Settings()
-_NETWORK, _LEARNING, _DATA, _AFTER = "The network", "What learns, and how", "The data", "What is done with it"
 
 
-def _option(flags: str, text: str, setting: str, panel: str, metavar: str | None = None) -> Any:
+def _option(flags: str, text: str, setting: str, metavar: str | None = None) -> Any:
     """An option that is a setting: unset it is None, so that a settings file may say it; the help tells the default."""
     default = getattr(_DEFAULTS, setting)
     if setting in CHOICES:
         text += f" One of {', '.join(CHOICES[setting])}."
     if default is not None and default != ():
         text += f" [default: {str(default).lower() if isinstance(default, bool) else default}]"
-    return typer.Option(*flags.split(), help=text, metavar=metavar, rich_help_panel=panel, show_default=False)
+    return typer.Option(*flags.split(), help=text, metavar=metavar, show_default=False)
 
 
 def train(
     data: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[DATA]",
+            metavar="DATA",
             help="A folder per class; train/ val/ test/ folders; a CSV file; COCO Camera Traps JSON; a Camtrap DP "
             "package; or an .npz file of fieldmark features.",
             show_default=False,
@@ -54,41 +53,34 @@ def train(
         Path | None,
         typer.Option("--features", metavar="FILE.npz", help="Train a head on a file that fieldmark features wrote."),
     ] = None,
-    backbone: Annotated[
-        str | None, _option("--backbone", "See: fieldmark backbones.", "backbone", _NETWORK, "NAME")
-    ] = None,
+    backbone: Annotated[str | None, _option("--backbone", "See: fieldmark backbones.", "backbone", "NAME")] = None,
     weights: Annotated[
         str | None,
-        _option("--weights", "imagenet, none (random), or a file of weights.", "weights", _NETWORK, "WEIGHTS"),
+        _option("--weights", "imagenet, none (random), or a file of weights.", "weights", "WEIGHTS"),
     ] = None,
-    normalise: Annotated[str | None, _option("--normalise", "Of pixels.", "normalise", _NETWORK)] = None,
+    normalise: Annotated[str | None, _option("--normalise", "Of pixels.", "normalise")] = None,
     side: Annotated[
         int | None,
-        _option("--image-size", "Input side; the backbone's own if left out.", "side", _NETWORK, "PIXELS"),
+        _option("--image-size", "Input side; the backbone's own if left out.", "side", "PIXELS"),
     ] = None,
-    aspect: Annotated[str | None, _option("--aspect", "How a photo is made square.", "aspect", _NETWORK)] = None,
-    cut_top: Annotated[
-        int | None, _option("--cut-top", "Rows of a burnt-in strip to cut.", "cut_top", _NETWORK)
-    ] = None,
-    cut_bottom: Annotated[int | None, _option("--cut-bottom", "The same below.", "cut_bottom", _NETWORK)] = None,
-    cut: Annotated[
-        str | None, _option("--cut", "The backbone's last layer that is used.", "cut", _NETWORK, "LAYER")
-    ] = None,
+    aspect: Annotated[str | None, _option("--aspect", "How a photo is made square.", "aspect")] = None,
+    cut_top: Annotated[int | None, _option("--cut-top", "Rows of a burnt-in strip to cut.", "cut_top")] = None,
+    cut_bottom: Annotated[int | None, _option("--cut-bottom", "The same below.", "cut_bottom")] = None,
+    cut: Annotated[str | None, _option("--cut", "The backbone's last layer that is used.", "cut", "LAYER")] = None,
     blocks: Annotated[
         str | None,
-        _option("--blocks", "Own convolution blocks behind it, by filters: 64,128.", "blocks", _NETWORK, "N,N"),
+        _option("--blocks", "Own convolution blocks behind it, by filters: 64,128.", "blocks", "N,N"),
     ] = None,
-    pooling: Annotated[str | None, _option("--pooling", "From feature map to vector.", "pooling", _NETWORK)] = None,
+    pooling: Annotated[str | None, _option("--pooling", "From feature map to vector.", "pooling")] = None,
     head: Annotated[
         str | None,
-        _option("--head", "Layers before the last: 256,dropout:0.5.", "head", _NETWORK, "LAYERS"),
+        _option("--head", "Layers before the last: 256,dropout:0.5.", "head", "LAYERS"),
     ] = None,
     fine_tune: Annotated[
         bool | None,
         typer.Option(
             "--fine-tune/--probe-only",
             help="Train the backbone's last layers after the head, or only the head. [default: fine-tune]",
-            rich_help_panel=_LEARNING,
             show_default=False,
         ),
     ] = None,
@@ -97,62 +89,59 @@ def train(
         typer.Option(
             "--train-all",
             help="All layers learn: the weights are where they start. With --weights none: from scratch.",
-            rich_help_panel=_LEARNING,
         ),
     ] = False,
     fine_tune_from: Annotated[
         str | None,
-        _option("--fine-tune-from", "First layer that learns, name or index.", "fine_tune_from", _LEARNING, "LAYER"),
+        _option("--fine-tune-from", "First layer that learns, name or index.", "fine_tune_from", "LAYER"),
     ] = None,
     freeze: Annotated[
         list[str] | None,
-        _option("--freeze", "Layers that never learn, such as block1_*; repeatable.", "freeze", _LEARNING, "LAYERS"),
+        _option("--freeze", "Layers that never learn, such as block1_*; repeatable.", "freeze", "LAYERS"),
     ] = None,
     keep: Annotated[
-        str | None, _option("--keep", "Fine-tuned only if it is clearly better, or always.", "keep", _LEARNING)
+        str | None, _option("--keep", "Fine-tuned only if it is clearly better, or always.", "keep")
     ] = None,
-    optimizer: Annotated[str | None, _option("--optimizer", "Of fine-tuning.", "optimizer", _LEARNING)] = None,
-    rate: Annotated[float | None, _option("--rate", "Highest learning rate.", "rate", _LEARNING)] = None,
+    optimizer: Annotated[str | None, _option("--optimizer", "Of fine-tuning.", "optimizer")] = None,
+    rate: Annotated[float | None, _option("--rate", "Highest learning rate.", "rate")] = None,
     backbone_rate: Annotated[
-        float | None, _option("--backbone-rate", "Share of it for the backbone.", "backbone_rate", _LEARNING)
+        float | None, _option("--backbone-rate", "Share of it for the backbone.", "backbone_rate")
     ] = None,
-    epochs: Annotated[int | None, _option("--epochs", "At most.", "epochs", _LEARNING)] = None,
-    batch: Annotated[int | None, _option("--batch", "Photos per step.", "batch", _LEARNING)] = None,
+    epochs: Annotated[int | None, _option("--epochs", "At most.", "epochs")] = None,
+    batch: Annotated[int | None, _option("--batch", "Photos per step.", "batch")] = None,
     patience: Annotated[
-        int | None, _option("--patience", "Epochs without progress before it stops.", "patience", _LEARNING)
+        int | None, _option("--patience", "Epochs without progress before it stops.", "patience")
     ] = None,
-    warm_up: Annotated[int | None, _option("--warm-up", "Epochs of rising rate.", "warm_up", _LEARNING)] = None,
-    smoothing: Annotated[float | None, _option("--smoothing", "Of labels.", "smoothing", _LEARNING)] = None,
+    warm_up: Annotated[int | None, _option("--warm-up", "Epochs of rising rate.", "warm_up")] = None,
+    smoothing: Annotated[float | None, _option("--smoothing", "Of labels.", "smoothing")] = None,
     balance: Annotated[
-        str | None, _option("--balance", "Of rare labels, by drawing or by weighing them.", "balance", _LEARNING)
+        str | None, _option("--balance", "Of rare labels, by drawing or by weighing them.", "balance")
     ] = None,
     augment: Annotated[
-        str | None, _option("--augment", "Random views as camera traps or as tutorials do.", "augment", _LEARNING)
+        str | None, _option("--augment", "Random views as camera traps or as tutorials do.", "augment")
     ] = None,
-    views: Annotated[
-        int | None, _option("--views", "Views of each photo that are computed ahead.", "views", _LEARNING)
-    ] = None,
-    precision: Annotated[str | None, _option("--precision", "Of arithmetic.", "precision", _LEARNING)] = None,
-    layout: Annotated[str | None, _option("--layout", "What folders mean.", "layout", _DATA)] = None,
+    views: Annotated[int | None, _option("--views", "Views of each photo that are computed ahead.", "views")] = None,
+    precision: Annotated[str | None, _option("--precision", "Of arithmetic.", "precision")] = None,
+    layout: Annotated[str | None, _option("--layout", "What folders mean.", "layout")] = None,
     sequence_column: Annotated[
         str | None,
-        _option("--sequence-column", "CSV column of photos that belong together.", "sequence_column", _DATA, "NAME"),
+        _option("--sequence-column", "CSV column of photos that belong together.", "sequence_column", "NAME"),
     ] = None,
     boxes: Annotated[
         str | None,
-        _option("--boxes", "MegaDetector or COCO JSON: random zooms then hold the animal.", "boxes", _DATA, "FILE"),
+        _option("--boxes", "MegaDetector or COCO JSON: random zooms then hold the animal.", "boxes", "FILE"),
     ] = None,
-    split: Annotated[str | None, _option("--split", "Which photos are held out.", "split", _DATA)] = None,
-    test_share: Annotated[float | None, _option("--test-share", "How many are held out.", "test_share", _DATA)] = None,
+    split: Annotated[str | None, _option("--split", "Which photos are held out.", "split")] = None,
+    test_share: Annotated[float | None, _option("--test-share", "How many are held out.", "test_share")] = None,
     cross_validate: Annotated[
         bool | None,
-        _option("--folds/--no-folds", "Also hold out each fifth in turn.", "cross_validate", _AFTER),
+        _option("--folds/--no-folds", "Also hold out each fifth in turn.", "cross_validate"),
     ] = None,
     refit: Annotated[
         bool | None,
-        _option("--refit/--no-refit", "Ship a model that learned from all photos.", "refit", _AFTER),
+        _option("--refit/--no-refit", "Ship a model that learned from all photos.", "refit"),
     ] = None,
-    seed: Annotated[int | None, _option("--seed", "Of splits, batches and views.", "seed", _AFTER)] = None,
+    seed: Annotated[int | None, _option("--seed", "Of splits, batches and views.", "seed")] = None,
     summary: Annotated[bool, typer.Option("--summary", help="Print the layers of the network and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:

@@ -200,8 +200,9 @@ def photos_of(trained: run.Run, steps: Steps) -> _Data:
     if changed:
         raise DataError(f"{changed[0]} is not the photo that the run was trained on (and {len(changed) - 1} others).")
     held = np.array([line.part == run.HOLDOUT for line in lines])
+    learned = np.array([line.part in (run.TRAIN, run.VALIDATION) for line in lines])
     truth = np.array([facts.labels.index(line.label) for line in lines], dtype=np.intp)
-    return _Data(stack, truth, np.flatnonzero(~held), np.flatnonzero(held))
+    return _Data(stack, truth, np.flatnonzero(learned), np.flatnonzero(held))
 
 
 def _bundle(

@@ -6,12 +6,17 @@ needs: labels, and which photos belong together. Never learns anything itself.
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
+import re
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +32,7 @@ from trainer.backbones import IMAGENET, NO_WEIGHTS, OWN, Backbone, find_layer
 from trainer.cache import cache_dir
 from trainer.dataset import folders, readers
 from trainer.dataset.found import DataSet
-from trainer.dataset.samples import Sample, Unreadable
+from trainer.dataset.samples import TEST, TRAIN, VALIDATION, Sample, Unreadable
 from trainer.progress import Steps
 
 if TYPE_CHECKING:
@@ -42,6 +47,7 @@ _TEXTS = ("label_names", "photos", "sha256s", "stations", "sequences", "taken", 
 _NUMBERS = {"features": np.float32, "labels": np.int64, "groups": np.int64, "infrared": np.bool_}
 _ARRAYS = (*_NUMBERS, *_TEXTS, "meta")
 _LONGEST = 4096
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _META_TEXTS = ("backbone", "pooling", "weights", "weights_name", "normalise", "data_folder")
 
 
@@ -197,11 +203,13 @@ def read(path: Path) -> FeatureFile:
             if len(members) != len(archive.infolist()) or set(members) != {f"{name}.npy" for name in _ARRAYS}:
                 raise _fault(path, f"it holds {', '.join(sorted(members))[:200] or 'nothing'}")
             arrays = {name: _array(path, archive, members[f"{name}.npy"]) for name in _ARRAYS}
+        return _checked(path, arrays)
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (zipfile.BadZipFile, ValueError, EOFError, RuntimeError, NotImplementedError, TypeError) as error:
-        raise _fault(path, f"it is damaged ({error})") from error
-    return _checked(path, arrays)
+    except Exception as error:  # numpy parses a header as Python, and makes text of any number: both raise nearly all
+        raise _fault(path, f"it is damaged ({' '.join(str(error).split())[:200]})") from error
 
 
 # --- the network
@@ -241,6 +249,8 @@ def _compute(network: keras.Model, stack: pixels.PixelStack, file: Path, steps: 
     from trainer.frozen import Frozen
 
     shape = (len(stack), *network.output.shape[1:])
+    if 2 * math.prod(shape) * 4 > shutil.disk_usage(file.parent).free:  # here, and in the file that is put together
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a mapped file that finds no room ends the process
     matrix = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)  # type: ignore[no-untyped-call]
     with steps.step("features", len(stack)) as done:
         for rows, values in Frozen(network, cache_dir()).over(len(stack), stack.__getitem__, done=done):
@@ -373,8 +383,22 @@ def _checked(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> FeatureFile:
     if names.ndim != 1 or labels.min() < NO_LABEL or labels.max() >= len(names):
         raise _fault(path, f"labels go from {labels.min()} to {labels.max()} with {names.size} names")
     texts = {name: tuple(str(value) for value in arrays[name]) for name in _TEXTS}
+    _check_texts(path, texts)
     numbers = {name: arrays[name] for name in _NUMBERS}
     return FeatureFile(**numbers, **texts, meta=_checked_meta(path, arrays["meta"]))  # type: ignore[arg-type]
+
+
+def _check_texts(path: Path, texts: Mapping[str, tuple[str, ...]]) -> None:
+    """What is used as more than a name: hashes name files of the cache, times are counted with."""
+    if not all(_SHA256.fullmatch(text) for text in texts["sha256s"]):
+        raise _fault(path, "a photo's SHA-256 is none")
+    if not set(texts["parts"]) <= {"", TRAIN, VALIDATION, TEST}:
+        raise _fault(path, "a photo is in a part that is none of train, validation and test")
+    if len(set(texts["label_names"])) != len(texts["label_names"]):
+        raise _fault(path, "it names a label twice")
+    for text in filter(None, texts["taken"]):
+        if datetime.fromisoformat(text).tzinfo is not None:
+            raise _fault(path, f"{ascii(text)[:60]} is no local time")
 
 
 def _checked_meta(path: Path, text: npt.NDArray[Any]) -> dict[str, Any]:
@@ -385,6 +409,8 @@ def _checked_meta(path: Path, text: npt.NDArray[Any]) -> dict[str, Any]:
         InputSpec(**meta["input"])
         if not all(isinstance(meta[key], str) for key in _META_TEXTS):
             raise ValueError("a text is missing")
+        if not isinstance(meta["layer"], str | None) or type(meta["seed"]) is not int or not 0 <= meta["seed"] < 2**32:
+            raise ValueError("layer or seed is none")
     except (ValueError, TypeError, KeyError, RecursionError, ConfigError) as error:
         raise _fault(path, f"its description is damaged ({type(error).__name__})") from error
     return dict(meta)

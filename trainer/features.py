@@ -21,6 +21,8 @@ from trainer.records import Records
 if TYPE_CHECKING:
     import keras
 
+REVISION = 1
+"""Raised when a network here is built otherwise than before, so that features of the old one are not found."""
 POOLINGS = ("avg", "max", "avg+max", "flatten")
 Features = npt.NDArray[np.float32]
 
@@ -50,7 +52,7 @@ class Extraction:
 
     def key(self, spec: InputSpec) -> str:
         """The name of the folder that holds such features."""
-        parts = asdict(self) | {"spec": spec_key(spec)}
+        parts = asdict(self) | {"spec": spec_key(spec), "revision": REVISION}
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         return f"{re.sub(r'[^a-z0-9]+', '-', self.network.lower())[:40]}-{digest}"
 

@@ -148,7 +148,17 @@ def divide(photos: Photos, question: Question, settings: Settings) -> Parts:
 
 def _folds(photos: Photos, question: Question, rows: split.Indices, settings: Settings) -> list[split.Indices]:
     """Five folds of some photos, or as many as there are groups, that cut no group of the question."""
-    return questions.folds(replace(question, learn=rows), photos.labels, FOLDS, settings.seed)
+    asked = replace(question, learn=rows, grouping=_grouping(photos, question, rows))
+    return questions.folds(asked, photos.labels, FOLDS, settings.seed)
+
+
+def _grouping(photos: Photos, question: Question, rows: split.Indices) -> split.Indices:
+    """The question's groups. Outside what it learns from, stations share bursts and near-duplicates, and photos of no
+    station have no other group: folds of all photos must not cut these either."""
+    if question.name != questions.NEW_STATION or np.isin(rows, question.learn).all():
+        return question.grouping
+    joined = split.join(question.grouping, photos.groups)
+    return joined if len(np.unique(joined)) >= questions.MIN_LEARN_STATIONS else photos.groups
 
 
 def needs_tuner(settings: Settings) -> bool:

@@ -76,7 +76,10 @@ def subject(path: Path) -> Subject:
     """
     if path.is_dir():
         trained = run.read(path)
-        facts, learned = trained.facts, frozenset(line.sha256 for line in trained.photos)
+        facts = trained.facts
+        learned = frozenset(
+            line.sha256 for line in trained.photos if facts.refitted or line.part in (run.TRAIN, run.VALIDATION)
+        )
         return Subject(path, facts.name, facts.input, facts.labels, facts.temperature, facts.thresholds, False, learned)
     if path.suffix != bundle.SUFFIX:
         raise DataError(f"{path} is neither a run's folder nor a bundle ({bundle.SUFFIX}).")
@@ -190,6 +193,7 @@ def _keras(folder: Path, photos: Path) -> Logits:
     return float_answers(load_model(run.read(folder).model_path), photos)
 
 
-def right(measured: Measured) -> Sequence[bool]:
-    """Photo by photo, whether the most likely label is right."""
-    return (measured.answered.logits.argmax(axis=1) == measured.answered.truth).tolist()  # type: ignore[no-any-return]
+def right(measured: Measured) -> dict[str, bool]:
+    """Photo by photo, by name, whether the most likely label is right."""
+    answered = measured.answered
+    return dict(zip(answered.names, (answered.logits.argmax(axis=1) == answered.truth).tolist(), strict=True))

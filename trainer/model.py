@@ -159,9 +159,7 @@ def _from(network: keras.Model, settings: Settings, used: list[str]) -> list[str
 def _matching(network: keras.Model, pattern: str) -> set[str]:
     names = [layer.name for layer in numbered_layers(network)]
     found = set(fnmatch.filter(names, pattern))
-    if not found:
-        find_layer(network, pattern)  # no layer either: names the nearest
-    return found or {pattern}
+    return found or {find_layer(network, pattern).name}  # a number; or no layer either: names the nearest
 
 
 def set_learning(model: keras.Model, names: Collection[str]) -> None:

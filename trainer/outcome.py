@@ -82,7 +82,7 @@ class Outcome:
                 )
             )
         if len(self.fitted.unseen) == len(self.photos.labels):
-            self.answers.append(Answer(OUT_OF_FOLD, self.out_of_fold()))
+            self.answers.append(Answer(OUT_OF_FOLD, self.out_of_fold(), is_test=self.main.question.is_test))
 
     def out_of_fold(self) -> Evaluation:
         """On all photos that the kept kind of model was asked about without having learned from them."""

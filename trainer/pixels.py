@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -138,6 +140,13 @@ class PixelStack:
     def save(self, path: Path, indices: Indices) -> None:
         """Write some photos as one ``.npy`` stack, one at a time."""
         shape = (len(indices), self.spec.height, self.spec.width, 3)
+        need_bytes, free_bytes = math.prod(shape), shutil.disk_usage(path.parent).free
+        if need_bytes > free_bytes:  # a mapped file that cannot be filled would end the process with a bus error
+            raise DataError(
+                f"{path.parent} has {free_bytes / 1e9:.1f} GB free, {need_bytes / 1e9:.1f} GB are needed. "
+                "Set TMPDIR to a folder on another disk.",
+                code="disk full",
+            )
         stack = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)  # type: ignore[no-untyped-call]
         for row, i in enumerate(indices):
             stack[row] = self[int(i)]

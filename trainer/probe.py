@@ -125,7 +125,8 @@ def choose(
     """Choose the regularisation on photos that the head did not learn from.
 
     Each fold is left out once; the strength with the smallest log loss over all photos is taken. Of more than
-    ``ENOUGH`` photos some whole groups decide for all, since the choice hardly changes any more and the time does.
+    ``ENOUGH`` photos some whole groups decide for all, since the choice hardly changes any more and the time does;
+    where these would all be in one fold, some photos of each fold.
 
     Args:
         features, labels, classes, balanced: as for :func:`fit`.
@@ -133,6 +134,8 @@ def choose(
         groups: n group numbers; each photo its own if None.
     """
     some = _some(np.arange(len(labels)) if groups is None else groups)
+    if sum(bool(some[fold].any()) for fold in folds) < 2:  # a station may have more photos than ENOUGH by itself
+        some = _some_of_each(folds, len(labels))
     kept = [fold[some[fold]] for fold in folds]
     found = _without_each(features, labels, classes, [fold for fold in kept if len(fold)], some, STRENGTHS, balanced)
     rows = np.flatnonzero(some)
@@ -191,6 +194,14 @@ def _some(groups: Indices) -> npt.NDArray[np.bool_]:
     order = np.random.default_rng(0).permutation(len(numbers))
     taken = order[: 1 + int(np.searchsorted(np.cumsum(sizes[order]), ENOUGH))]
     return np.asarray(np.isin(groups, numbers[taken]))
+
+
+def _some_of_each(folds: Sequence[Indices], n: int) -> npt.NDArray[np.bool_]:
+    """Photos of every fold, together about ``ENOUGH`` of n, the same ones each time."""
+    some, random = np.zeros(n, dtype=bool), np.random.default_rng(0)
+    for fold in folds:
+        some[random.permutation(fold)[: max(1, ENOUGH // len(folds))]] = True
+    return some
 
 
 def _loss(logits: Floats, labels: npt.NDArray[np.intp], classes: int, balanced: bool) -> float:

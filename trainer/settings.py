@@ -95,10 +95,10 @@ class Settings:
     freeze: tuple[str, ...] = ()
     keep: str = "better"
     optimizer: str = "adam"
-    rate: float = 1e-4
+    rate: float = 3e-4
     backbone_rate: float = 1.0
-    epochs: int = 12
-    batch: int = 16
+    epochs: int = 8
+    batch: int = 32
     patience: int = 4
     warm_up: int = 1
     smoothing: float = 0.1

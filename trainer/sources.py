@@ -25,6 +25,8 @@ from trainer.pixels import PixelStack
 
 Array = npt.NDArray[Any]
 
+_HALF_MOST = float(np.finfo(np.float16).max)
+"""Early layers of networks on pixels of 0 to 255 may exceed it."""
 _MARK_EVERY = 512  # views after which an interrupted computation goes on
 
 
@@ -128,7 +130,7 @@ def activations(
     done(finished)
     pending = 0
     for rows, values in run.over((len(photos) - finished) * each, _loader(photos, finished, each, seed)):
-        flat[finished * each + rows.start : finished * each + rows.stop] = values
+        flat[finished * each + rows.start : finished * each + rows.stop] = values.clip(-_HALF_MOST, _HALF_MOST)
         pending += len(rows)
         complete = finished + rows.stop // each
         done(rows.stop // each - rows.start // each)

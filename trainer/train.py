@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.errors import DataError
+from edge.errors import DataError, ModelError
 from trainer import devices, feature_file, fit, from_features, run, write_run
 from trainer import photos as photos_of
 from trainer.cache import prune
 from trainer.outcome import Asked, Outcome
 from trainer.photos import Network
 from trainer.progress import Steps
-from trainer.settings import RANDOM, Settings
+from trainer.settings import HEAD_ONLY, RANDOM, Settings
 
 if TYPE_CHECKING:
     import keras
@@ -104,13 +104,26 @@ def _fit(outcome: Outcome, tuner: Tuner | None, steps: Steps) -> None:
         steps.say(f"  {question.name}: {write_run.sizes(parts)}")
         if question.warning:
             steps.say(f"  {question.warning}")
-        name = "measured" if number == 0 else f"measured-{number + 1}"
-        outcome.asked.append(Asked(question, parts, fit.fit(photos, question, parts, settings, tuner, steps, name)))
+        if number == 0:
+            fitted = fit.fit(photos, question, parts, settings, tuner, steps)
+        else:
+            same = _same_kind(settings, outcome.fitted.kept)
+            fitted = fit.fit(
+                photos, question, parts, same, tuner if fit.needs_tuner(same) else None, steps, f"measured-{number + 1}"
+            )
+        outcome.asked.append(Asked(question, parts, fitted))
     if settings.cross_validate:
         outcome.crossed = fit.cross_validate(photos, outcome.main.question, settings, tuner, steps)
         outcome.main.fitted = fit.with_folds(outcome.fitted, outcome.crossed)
     if settings.refit:
         outcome.shipped, _ = fit.refit(photos, outcome.fitted, settings, tuner, steps)
+
+
+def _same_kind(settings: Settings, kept: str) -> Settings:
+    """Settings that end in the kind of model that the hardest question chose: other questions are asked of no other."""
+    if kept == fit.FINE_TUNED:
+        return replace(settings, keep="fine-tuned")
+    return replace(settings, learn=HEAD_ONLY, fine_tune_from=None)
 
 
 # --- where it comes from, and where it goes
@@ -135,6 +148,9 @@ def _kept_if_interrupted(folder: Path) -> Iterator[None]:
     """Leave what an interrupted training, or one that found no room, needs to go on; without a checkpoint, nothing."""
     try:
         yield
+    except ModelError:  # with other settings, which is the cure, nothing of it can be used
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     except DataError:
         if not any(folder.rglob("*.npz")):
             shutil.rmtree(folder, ignore_errors=True)

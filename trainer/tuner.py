@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 MOST_VIEW_BYTES = 1 << 20
 """The largest output of the frozen part that is kept, of one view: early layers give more numbers than the photo has,
 and reading them would take longer than computing them."""
-NEW_LAYERS_RATE = 10.0
+NEW_LAYERS_RATE = 3.0
 """New layers start from random numbers and learn, while all else is frozen, at so many times the rate."""
 
 

@@ -158,8 +158,10 @@ def _unzipped(file: Path, folder: Path) -> Path:
             if "model.weights.h5" not in members:
                 raise DataError(f"{file.name} holds no model.weights.h5, so it is no .keras file.", code="damaged")
             return _copied(file, archive, members["model.weights.h5"], folder)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise DataError(f"{file.name} is damaged: {error}. {_AGAIN}", code="damaged") from error
+    except DataError:
+        raise
+    except Exception as error:  # zlib and the other packers raise errors of their own
+        raise DataError(f"{file.name} is damaged: {_one_line(error)}. {_AGAIN}", code="damaged") from error
 
 
 def _check_config(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -61,10 +62,28 @@ def _write(outcome: Outcome, network: keras.Model, steps: Steps, wall_s: float) 
         (folder / run.SETTINGS).write_text(text, encoding="utf-8")
         (folder / run.SUMMARY).write_text(_summary(facts, outcome), encoding="utf-8")
         _report(folder, facts, outcome, stages)
+        _sync(folder)
         folder.replace(out)  # onto an empty folder, or nothing
+        _sync_entry(out.parent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _sync(folder: Path) -> None:
+    """What a run needs is on the disk before it has its name, and before what it was made from is removed."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    _sync_entry(folder)
+
+
+def _sync_entry(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _save_models(network: keras.Model, outcome: Outcome, folder: Path) -> None:

@@ -173,7 +173,7 @@ def test_an_interrupted_write_leaves_nothing(
 
 def aged(folder: Path, count: int) -> list[Path]:
     """Entries of 1000 bytes, the first the oldest."""
-    paths = [folder / f"{i:02d}" / f"{i}.npy" for i in range(count)]
+    paths = [folder / f"{i:02d}" / f"{i:064x}.npy" for i in range(count)]
     for i, path in enumerate(paths):
         path.parent.mkdir(parents=True)
         path.write_bytes(bytes(1000))
@@ -192,10 +192,15 @@ def test_the_oldest_entries_go_until_the_rest_fits(tmp_path: Path, most_bytes: i
 
 
 def test_pruning_leaves_other_files_alone(tmp_path: Path) -> None:
+    """Somebody may name a folder for the cache that holds arrays, models or downloads of their own."""
     aged(tmp_path, 1)
-    (tmp_path / "notes.txt").write_text("mine")
+    own = [tmp_path / name for name in ("notes.txt", "measurements.npy", "deer.tflite", "film.part")]
+    for path in own:
+        path.write_text("mine")
+        os.utime(path, (1_700_000_000, 1_700_000_000))
     prune(tmp_path, 0)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert [path.read_text() for path in own] == ["mine"] * 4
+    assert list(tmp_path.rglob(f"{0:064x}.npy")) == []
 
 
 def test_a_folder_that_is_not_there_is_pruned_to_nothing(tmp_path: Path) -> None:
@@ -279,11 +284,12 @@ def test_two_runs_at_once_write_the_same_entry(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_was_writing_goes_after_a_day(tmp_path: Path) -> None:
-    (tmp_path / "new.part").write_bytes(b"x")
-    (tmp_path / "old.part").write_bytes(b"x")
-    os.utime(tmp_path / "old.part", (1_700_000_000, 1_700_000_000))
+    new, old = tmp_path / "tmp0000_new.part", tmp_path / "tmp0000_old.part"
+    for path in (new, old):
+        path.write_bytes(b"x")
+    os.utime(old, (1_700_000_000, 1_700_000_000))
     prune(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["new.part"]
+    assert list(tmp_path.iterdir()) == [new]
 
 
 def test_the_cap_is_what_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from trainer.fit import (
     PROBE,
     Fitted,
     Learned,
+    _folds,
     accuracy,
     beats,
     cross_validate,
@@ -403,6 +404,23 @@ def test_two_groups_cannot_be_crossed_and_that_is_said_before_any_work() -> None
     labels = photos([(i // 3) % 3 for i in range(60)])
     divide(labels, three, Settings(cross_validate=True))
     assert len(cross_validate(labels, three, Settings(learn="head"), None, QUIET).folds) == 3
+
+
+def test_folds_of_all_photos_cut_no_burst_that_lies_outside_what_a_new_station_learns_from() -> None:
+    """Photos of no station, and a near-duplicate at a station that is held out."""
+    station = np.array([i // 10 for i in range(60)])
+    bursts = np.arange(60)
+    bursts[[3, 55]] = 3  # left out of learning: its like is held out
+    bursts[40:50] = 40  # a burst of no station
+    grouping = np.where(station == 4, 100 + np.arange(60), station)
+    learn = np.setdiff1d(np.arange(40), [3])
+    asked = Question("new station", np.arange(50, 60), learn, grouping)
+    data = replace(photos(SIXTY), groups=bursts)
+    for fold in _folds(data, asked, np.arange(60), DEFAULTS):
+        rest = np.setdiff1d(np.arange(60), fold)
+        assert not set(bursts[fold]) & set(bursts[rest])
+        assert not set(grouping[fold]) & set(grouping[rest])
+    assert len(_folds(data, asked, learn, DEFAULTS)) == 4, "inside what it learns from nothing changes"
 
 
 # --- what is shipped

@@ -40,7 +40,7 @@ def test_figures_of_a_bundle(tiny_bundle: Path, data: Path) -> None:
     assert found.figures.confusion == [[3, 0, 1], [0, 3, 0], [0, 0, 3]]
     assert found.figures.animals_called_empty == 0
     assert found.runtime == runtime.installed()[0].name
-    assert list(measure.right(found)).count(False) == 1
+    assert list(measure.right(found).values()).count(False) == 1
 
 
 @pytest.mark.parametrize("installed", runtime.installed(), ids=lambda each: str(each.name))

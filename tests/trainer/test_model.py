@@ -138,6 +138,7 @@ def test_a_layer_of_billions_of_weights_is_refused_before_it_is_made(models: Any
         pytest.param({"fine_tune_from": "3"}, {"branch", "second"}, id="from a layer, by number"),
         pytest.param({"fine_tune_from": "0"}, {"first", "branch", "second"}, id="from the first"),
         pytest.param({"learn": "all", "freeze": ("second",)}, {"first", "branch"}, id="but one"),
+        pytest.param({"learn": "all", "freeze": ("1",)}, {"second", "branch"}, id="but one by its number"),
         pytest.param({"learn": "all", "freeze": ("?irst*", "branch")}, {"second"}, id="but those of a pattern"),
         pytest.param({"learn": "all", "freeze": ("*",)}, set(), id="but all"),
         pytest.param({"learn": "all", "cut": "join"}, {"first", "branch"}, id="but what is cut off"),

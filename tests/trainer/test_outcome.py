@@ -94,6 +94,12 @@ def test_where_every_photo_is_unseen_there_is_an_answer_about_all() -> None:
     assert found.answers[-1].evaluation.figures.accuracy == pytest.approx(1 - 1 / N)
 
 
+def test_folds_at_random_are_no_test_either() -> None:
+    at_random = replace(tiny.question(N, TEST.tolist()), name="random")
+    found = measured(asked(logits(), np.arange(N), at_random))
+    assert [answer.is_test for answer in found.answers] == [False, False]
+
+
 def test_every_question_has_an_answer_and_the_first_decides() -> None:
     other = Question(
         "same stations, later", VALIDATION, np.setdiff1d(np.arange(N), VALIDATION), np.arange(N), "careful"

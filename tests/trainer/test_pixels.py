@@ -269,7 +269,7 @@ def test_room_is_made_of_other_runs_pixels_but_not_of_this_one_s(
     folder, spec = tmp_path / "cache", InputSpec(96, 96)  # so large that the photos' facts are little beside
     pixels.decode(photos[5:], spec, folder)
     (kept,) = (folder / "pixels").rglob("*.npy")
-    old = [folder / "pixels" / "other" / f"{i}.npy" for i in range(9)]
+    old = [folder / "pixels" / "other" / f"{i:064x}.npy" for i in range(9)]
     for path in old:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(kept.read_bytes())

@@ -172,6 +172,16 @@ def test_of_many_photos_some_whole_groups_choose_for_all(monkeypatch: pytest.Mon
     assert abs(choice.accuracy[choice.strength] - whole.accuracy[whole.strength]) < 0.15
 
 
+def test_a_station_with_more_photos_than_choose_does_not_choose_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole groups that fill the sample may all be in one fold; nothing would be left to fit on."""
+    monkeypatch.setattr(probe, "ENOUGH", 50)
+    features, labels = blobs(3, n=300, spread=4.0)
+    stations = np.arange(300) // 60
+    choice = probe.choose(features, labels, 3, split.folds(labels, stations, 5, 0), stations)
+    assert choice.strength in probe.STRENGTHS
+    assert np.isfinite(choice.logits).all()
+
+
 def test_fits_that_start_where_another_ended_come_to_the_same() -> None:
     features, labels = blobs(4, width=30)
     path = probe._path(features, labels, 4, probe.STRENGTHS, False)

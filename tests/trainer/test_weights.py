@@ -546,3 +546,18 @@ def test_a_file_has_a_digest(tmp_path: Path) -> None:
     assert weights.digest(tmp_path / "file").startswith("ba7816bf")
     with pytest.raises(DataError, match="No such file"):
         weights.digest(tmp_path / "none")
+
+
+def test_a_packed_archive_that_is_damaged_is_said_to_be(tmp_path: Path) -> None:
+    """zlib raises an error of its own, which is neither the archive's nor the operating system's."""
+    from trainer import weights
+
+    file = tmp_path / "model.keras"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(range(256)) * 100)
+    content = bytearray(file.read_bytes())
+    content[60:80] = b"\xff" * 20
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"model\.keras is damaged") as caught:
+        weights._unzipped(file, tmp_path)
+    assert caught.value.code == "damaged"

@@ -348,8 +348,21 @@ def _mask(rows: Indices, n: int) -> _Mask:
     return mask
 
 
+def _held_out(facts: Facts) -> Indices:
+    """One of the grouped folds, so that a single figure and those of the folds are of a kind.
+
+    Where none of them has some of every label while others of it stay to be learned, groups are chosen label by label.
+    """
+    count = round(1 / facts.test_share)
+    if len(np.unique(facts.groups)) >= count:
+        for fold in groups_of.folds(facts.labels, facts.groups, count, facts.seed):
+            if not len(facts.missing(fold)) and not len(facts.missing(~_mask(fold, len(facts.labels)))):
+                return fold
+    return groups_of.hold_out(facts.labels, facts.groups, facts.test_share, facts.seed)
+
+
 def _by_group(facts: Facts, name: str) -> Question:
-    test = _mask(groups_of.hold_out(facts.labels, facts.groups, facts.test_share, facts.seed), len(facts.labels))
+    test = _mask(_held_out(facts), len(facts.labels))
     if len(np.unique(facts.labels[test])) < min(2, len(facts.names)):
         truth = [facts.names[i] for i in facts.labels]
         thin = groups_of.thin_labels(truth, facts.groups, 2)
