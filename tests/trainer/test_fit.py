@@ -478,7 +478,7 @@ def test_the_final_models_answer_as_what_was_measured_and_what_is_shipped(
     from trainer.tuner import Tuner
 
     monkeypatch.setenv("FIELDMARK_CACHE", str(tmp_path / "cache"))
-    chosen = Settings(epochs=2, rate=0.01, views=1, **settings)
+    chosen = Settings(epochs=2, rate=0.01, batch=8, views=1, **settings)
     network = tiny.network()
     pixels = tiny.coloured(SIXTY)
     pool = keras.Model(network.input, model.pooled(network.output, "avg+max" if "pooling" in settings else "avg"))
