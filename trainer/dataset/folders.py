@@ -19,6 +19,11 @@ _NOTES = frozenset({".csv", ".json", ".md", ".txt"})
 """Endings of files that people keep beside the folders, and that nobody takes for photos."""
 _CAMERA_FOLDER = re.compile(r"\d{3}[\w-]{5}|DCIM|\d[\d_. -]*", re.IGNORECASE)
 """``100RECNX``, ``DCIM``, ``2024-05-01``: folders that a camera makes, or a day; never a class."""
+_STATION_NAME = re.compile(
+    r"(station|site|cam(era)?|loc(ation)?|plot|trap|deployment)[ _.-]?([a-z]|\d[\w.-]*)|[a-z]{1,3}[ _-]?\d+",
+    re.IGNORECASE,
+)
+"""What a station's folder is called where nobody says what folders mean: Station A, site_12, CT07. No species is."""
 _STATION = re.compile(r"(station|site|cam(era)?|loc(ation)?|plot|trap|deployment)(?![a-z])[\w .-]*", re.IGNORECASE)
 
 
@@ -128,7 +133,10 @@ def _are_parts(folders: list[Path]) -> bool:
 
 
 def _are_stations(folders: list[Path]) -> bool:
-    """Whether these are stations: none holds photos itself, and most of the folders in them recur in another one."""
+    """Whether these are stations: called so, none holds photos itself, and most of the folders in them recur in another
+    one. Names decide, for a folder per class may as well have a folder per station in it."""
+    if not all(_STATION_NAME.fullmatch(path.name) for path in folders):
+        return False
     if len(folders) < 2 or any(_photos_in(path) for path in folders):
         return False
     names = [inner.name for path in folders for inner in photo_folders(path)]

@@ -526,7 +526,7 @@ def _tell_places(story: _Story) -> None:
         (places.photos, "labelled photos that were learned from"),
         (places.card, "the camera's card that was watched"),
         (places.truth, "what is on the card"),
-        (places.run, "the run: model, figures, plots; begin with summary.txt"),
+        (places.run, "the run: models, figures, mistakes; begin with report.html"),
         (places.bundle, "the signed bundle for the device"),
         (places.device, "the device, a folder in place of its disk, with the log"),
         (places.log, "the log as JSON lines"),
