@@ -129,7 +129,7 @@ def test_the_user_can_say_otherwise(tmp_path: Path) -> None:
         pytest.param(["fox/2024-05-01/a.jpg", "deer/2024-05-01/b.jpg"], id="a folder per day in each class"),
         pytest.param(["fox/Station A/a.jpg", "deer/Station A/b.jpg"], id="a folder per station in each class"),
         pytest.param(["fox/cam1/a.jpg", "deer/cam1/b.jpg"], id="a folder per camera in each class"),
-        pytest.param(["fox/water-hole/a.jpg", "deer/water-hole/b.jpg"], id="a folder per place, by its name, in each class"),
+        pytest.param(["fox/water-hole/a.jpg", "deer/water-hole/b.jpg"], id="a folder per place in each class"),
         pytest.param(["fox/adult/a.jpg", "deer/b.jpg"], id="photos in a top folder"),
         pytest.param(["fox/red/a.jpg", "fox/grey/b.jpg", "deer/roe/c.jpg", "deer/red/d.jpg", "deer/x/e.jpg"],
                      id="inner names of which most do not recur"),
