@@ -252,7 +252,8 @@ def _summary(facts: run.Facts, outcome: Outcome) -> str:
         f"{'label':24} {'photos':>7} {'held out':>9} {'precision':>10} {'recall':>7}",
     ]
     lines += [
-        f"{label:24} {counts[label]:7d} {each.n:9d} {each.precision:10.1%} {each.recall:7.1%}"
+        f"{label:24} {counts[label]:7d} {each.n:9d} "
+        + (f"{each.precision:10.1%} {each.recall:7.1%}" if each.n else f"{'-':>10} {'-':>7}")
         for label, each in main.per_class.items()
     ]
     return "\n".join(lines) + "\n"
