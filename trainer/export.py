@@ -222,10 +222,14 @@ def _bundle(
         input=facts.input,
         temperature=facts.temperature,
         thresholds=facts.thresholds if options.threshold is None else (options.threshold,) * len(facts.labels),
+        rollup=None,
+        variant="int8",
+        gate_limits={name: float(value) for name, value in asdict(options.limits).items()},
         runtimes=tuple(_runtime_pass(row) for row in verdict.passed),
         op_versions=quantize.op_versions(content),
         ram_mib=quantize.memory_mib(content),
         golden=chosen,
+        golden_mean_tolerance=max(each.tolerance for each in chosen),
         health={"max_failed_share": MAX_FAILED_SHARE},
         provenance=_provenance(facts, verdict, options),
         files=tuple(bundle.file_entry(path, data) for path, data in payload.items()),
@@ -241,6 +245,7 @@ def _provenance(facts: run.Facts, verdict: gate.Verdict, options: Options) -> bu
         split=facts.split,
         metrics=metrics,
         commit=None,
+        conversion="int8",
         weights_licence=backbone(facts.backbone).weights_licence,
         data_licence=options.data_licence,
         backbone=facts.backbone,
@@ -251,7 +256,10 @@ def _provenance(facts: run.Facts, verdict: gate.Verdict, options: Options) -> bu
 def _runtime_pass(row: gate.Row) -> bundle.RuntimePass:
     """It holds for later releases of the same major version."""
     major = int(row.version.split(".")[0])
-    return bundle.RuntimePass(row.runtime, row.version, str(major + 1), round(row.accuracy, 6), round(row.agreement, 6))
+    return bundle.RuntimePass(
+        row.runtime, row.version, str(major + 1), row.architecture, row.kernels, row.n,
+        round(row.accuracy, 6), round(row.accuracy_float, 6), row.n_agreement, round(row.agreement, 6),
+    )  # fmt: skip
 
 
 def bundle_name(folder: str) -> str:

@@ -23,8 +23,10 @@ from edge import durable
 from edge.errors import BundleError, ConfigError, TrustError
 from edge.model import archive, strict, trust
 from edge.model.preprocess import MAX_SIDE, InputSpec
+from edge.model.runtime import KERNELS
 
-TYPE, FORMAT = "fieldmark-bundle", 1
+TYPE, FORMAT = "fieldmark-bundle", 2
+VARIANTS = ("int8", "dynamic", "float16", "float32")
 MANIFEST, SIGNATURE, MODEL = "manifest.json", "manifest.json.minisig", "model.tflite"
 SUFFIX = ".fmb"
 
@@ -53,6 +55,8 @@ class Label:
         name: as the data set spells it; unique in the bundle.
         scientific_name, rank, taxon_id: the taxon, where it is one: ``Vulpes vulpes``, ``species``, an identifier.
         english: the English name.
+        genus, family, order, taxon_class: the taxa above it, as far as known; the class of ``Vulpes`` is ``Mammalia``.
+        animal: whether it is one. An unsure answer is rolled up to ``animal`` from these labels alone.
     """
 
     name: str
@@ -60,6 +64,11 @@ class Label:
     rank: str | None = None
     taxon_id: str | None = None
     english: str | None = None
+    genus: str | None = None
+    family: str | None = None
+    order: str | None = None
+    taxon_class: str | None = None
+    animal: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,14 +78,22 @@ class RuntimePass:
     Attributes:
         name: as in :data:`edge.model.runtime.NAMES`.
         version_min, version_below: the range it is taken to hold for, the upper end excluded.
-        accuracy: share of right answers on the gate's photos, 0 to 1.
-        agreement: share of answers equal to the float model's, 0 to 1.
+        architecture, kernels: where it was proven: ``x86_64`` or ``aarch64``, ``default`` or ``reference``.
+        n: held-out photos behind the accuracies; 0 where none were held out.
+        accuracy, accuracy_float: share of right answers on those, of this model and of the float model, 0 to 1.
+        n_agreement: photos behind the agreement.
+        agreement: share of their answers equal to the float model's, 0 to 1.
     """
 
     name: str
     version_min: str
     version_below: str
+    architecture: str
+    kernels: str
+    n: int
     accuracy: float
+    accuracy_float: float
+    n_agreement: int
     agreement: float
 
 
@@ -85,7 +102,8 @@ class Golden:
     """A photo that the model must answer as it did on the workstation.
 
     Attributes:
-        file: a lossless RGB PNG of input size among the bundle's files.
+        file: among the bundle's files, a lossless RGB PNG of input size, or an original JPEG, which also tries the
+            decoder.
         label: the label with the largest logit.
         logits: float, one per label.
         tolerance: how far each logit may differ on another machine.
@@ -115,6 +133,7 @@ class Provenance:
         split: how the data was divided, in words.
         metrics: name to number.
         commit: of the code that trained it, where known.
+        conversion: how the ``.tflite`` was made, in words.
         weights_licence: of the pretrained weights.
         data_licence: of the photos, where known.
         backbone: name of the network.
@@ -125,6 +144,7 @@ class Provenance:
     split: str
     metrics: dict[str, float]
     commit: str | None
+    conversion: str
     weights_licence: str
     data_licence: str | None
     backbone: str
@@ -141,7 +161,11 @@ class Manifest:
         version: for people.
         created: the run's end, ISO 8601 with offset.
         labels: C of them, in the order of the logits.
-        thresholds: C probabilities.
+        temperature, thresholds, rollup: for :func:`edge.model.decide.decide`; no roll-up where None.
+        variant: one of :data:`VARIANTS`.
+        gate_limits: what the gate let pass, by name.
+        golden_mean_tolerance: how far the logits of all golden photos may differ on average: a small fault in every
+            photo is seen by it that no single photo shows.
         ram_mib: what the model needs to run.
         op_versions: TFLite operator to the highest version used.
         health: rule to number, such as ``max_failed_share``.
@@ -156,10 +180,14 @@ class Manifest:
     input: InputSpec
     temperature: float
     thresholds: tuple[float, ...]
+    rollup: float | None
+    variant: str
+    gate_limits: dict[str, float]
     runtimes: tuple[RuntimePass, ...]
     op_versions: dict[str, int]
     ram_mib: int
     golden: tuple[Golden, ...]
+    golden_mean_tolerance: float
     health: dict[str, float]
     provenance: Provenance
     files: tuple[FileEntry, ...]
@@ -184,10 +212,14 @@ class Manifest:
             "input": asdict(self.input),
             "temperature": self.temperature,
             "thresholds": list(self.thresholds),
+            "rollup": self.rollup,
+            "variant": self.variant,
+            "gate_limits": dict(sorted(self.gate_limits.items())),
             "runtimes": [asdict(runtime) for runtime in self.runtimes],
             "op_versions": dict(sorted(self.op_versions.items())),
             "ram_mib": self.ram_mib,
             "golden": [asdict(golden) for golden in self.golden],
+            "golden_mean_tolerance": self.golden_mean_tolerance,
             "health": dict(sorted(self.health.items())),
             "provenance": asdict(self.provenance) | {"metrics": dict(sorted(self.provenance.metrics.items()))},
             "files": [asdict(entry) for entry in self.files],
@@ -240,10 +272,14 @@ def parse_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
         input=_read_input(fields.inner("input")),
         temperature=fields.number("temperature", 0.001, 1000),
         thresholds=fields.numbers("thresholds", 0, 1, most=MAX_LABELS),
+        rollup=fields.number_or_none("rollup", 0, 1),
+        variant=fields.text("variant", pattern="|".join(VARIANTS)),
+        gate_limits=fields.number_map("gate_limits", -1e9, 1e9, most=64, pattern=_KEY),
         runtimes=fields.each("runtimes", _read_runtime, most=16),
         op_versions=fields.integer_map("op_versions", 1, 1000, most=512, pattern=_OP),
         ram_mib=fields.integer("ram_mib", 1, 2**20),
         golden=fields.each("golden", _read_golden, least=1, most=MAX_GOLDEN),
+        golden_mean_tolerance=fields.number("golden_mean_tolerance", 0, 1e6),
         health=fields.number_map("health", -1e9, 1e9, most=64, pattern=_KEY),
         provenance=_read_provenance(fields.inner("provenance")),
         files=fields.each("files", _read_file, least=1, most=MAX_FILES),
@@ -262,6 +298,11 @@ def _read_label(fields: strict.Fields) -> Label:
         rank=fields.text_or_none("rank", longest=40),
         taxon_id=fields.text_or_none("taxon_id"),
         english=fields.text_or_none("english"),
+        genus=fields.text_or_none("genus"),
+        family=fields.text_or_none("family"),
+        order=fields.text_or_none("order"),
+        taxon_class=fields.text_or_none("taxon_class"),
+        animal=fields.boolean("animal"),
     )
 
 
@@ -286,7 +327,12 @@ def _read_runtime(fields: strict.Fields) -> RuntimePass:
         name=fields.text("name", longest=64, pattern=r"[a-z][a-z0-9_]*"),
         version_min=fields.text("version_min", longest=40, pattern=_VERSION),
         version_below=fields.text("version_below", longest=40, pattern=_VERSION),
+        architecture=fields.text("architecture", longest=40, pattern=r"[a-z][a-z0-9_]*"),
+        kernels=fields.text("kernels", pattern="|".join(KERNELS)),
+        n=fields.integer("n", 0),
         accuracy=fields.number("accuracy", 0, 1),
+        accuracy_float=fields.number("accuracy_float", 0, 1),
+        n_agreement=fields.integer("n_agreement", 1),
         agreement=fields.number("agreement", 0, 1),
     )
 
@@ -306,6 +352,7 @@ def _read_provenance(fields: strict.Fields) -> Provenance:
         split=fields.text("split"),
         metrics=fields.number_map("metrics", -1e12, 1e12, most=1000, pattern=_METRIC),
         commit=fields.text_or_none("commit", longest=80),
+        conversion=fields.text("conversion"),
         weights_licence=fields.text("weights_licence"),
         data_licence=fields.text_or_none("data_licence"),
         backbone=fields.text("backbone", longest=100),
@@ -334,8 +381,9 @@ def _check_labels(manifest: Manifest, refuse: strict.Refusal) -> None:
         raise refuse(f"the label {twice!r} is there twice.", "labels")
     if len(manifest.thresholds) != len(names):
         raise refuse(f"{len(manifest.thresholds)} thresholds for {len(names)} labels.", "thresholds")
-    if len({(entry.name, entry.version_min) for entry in manifest.runtimes}) != len(manifest.runtimes):
-        raise refuse("one runtime is there twice with the same version_min.", "runtimes")
+    rows = {(entry.name, entry.version_min, entry.architecture, entry.kernels) for entry in manifest.runtimes}
+    if len(rows) != len(manifest.runtimes):
+        raise refuse("one runtime is there twice with the same version_min, architecture and kernels.", "runtimes")
 
 
 def _check_files(manifest: Manifest, refuse: strict.Refusal) -> None:

@@ -85,6 +85,11 @@ class Fields:
         """A finite number from ``low`` to ``high``."""
         return self._number(key, self.take(key), low, high)
 
+    def number_or_none(self, key: str, low: float, high: float) -> float | None:
+        """A finite number from ``low`` to ``high``, or null."""
+        value = self.take(key)
+        return None if value is None else self._number(key, value, low, high)
+
     def numbers(self, key: str, low: float, high: float, *, most: int) -> tuple[float, ...]:
         """A list of numbers."""
         values = self.items(key, most=most)

@@ -70,19 +70,26 @@ def manifest(**changes: Any) -> Manifest:
         input=InputSpec(SIDE, SIDE),
         temperature=1.5,
         thresholds=(0.5, 0.25, 0.5),
-        runtimes=tuple(RuntimePass(name, "2.0", "3.0", 0.9375, 0.984375) for name in NAMES),
+        rollup=None,
+        variant="float32",
+        gate_limits={"agreement": 0.97, "lost_photos": 1.0},
+        runtimes=tuple(
+            RuntimePass(name, "2.0", "3.0", "x86_64", "default", 64, 0.9375, 0.953125, 128, 0.984375) for name in NAMES
+        ),
         op_versions={"MEAN": 1, "DEQUANTIZE": 2},
         ram_mib=32,
         golden=(
             Golden("golden/red.png", "red", (200.0, 10.0, 10.0), 1.0),
             Golden("golden/blue.png", "blue", (10.0, 10.0, 200.0), 1.0),
         ),
+        golden_mean_tolerance=1.0,
         health={"max_failed_share": 0.5},
         provenance=Provenance(
             dataset_digest="ab" * 32,
             split="80 % train, 20 % validation, by station",
             metrics={"accuracy": 0.9375, "macro_f1": 0.9},
             commit=None,
+            conversion="by hand",
             weights_licence="Apache-2.0",
             data_licence=None,
             backbone="colour",

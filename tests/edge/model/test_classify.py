@@ -112,7 +112,10 @@ def test_a_model_that_is_not_what_the_manifest_says_is_refused(
 
 # --- which runtime may run it
 
-PASSED = (RuntimePass(LITERT, "2.3.0", "3", 0.9, 0.99), RuntimePass("tflite_runtime", "2.14.0", "3", 0.9, 0.99))
+PASSED = tuple(
+    RuntimePass(name, version, "3", "x86_64", "default", 100, 0.9, 0.91, 200, 0.99)
+    for name, version in ((LITERT, "2.3.0"), ("tflite_runtime", "2.14.0"))
+)
 
 
 @pytest.mark.parametrize(
