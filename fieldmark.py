@@ -55,6 +55,7 @@ COMMANDS: dict[str, tuple[Room, str]] = {
     "features": (TRAINER, "A pretrained network as a stand-alone feature extractor."),
     "backbones": (TRAINER, "The pretrained networks there are."),
     "keys": (DEPLOY, "Make and show signing keys."),
+    "sign": (DEPLOY, "Sign a bundle again with this workstation's key."),
     "bundle": (DEPLOY, "Show what a bundle holds and who signed it."),
     "flash": (DEPLOY, "Install a bundle into a device root."),
     "install": (EDGE, "Install a bundle on this device."),
@@ -63,6 +64,8 @@ COMMANDS: dict[str, tuple[Room, str]] = {
     "watch": (EDGE, "Classify new photos in a folder and log them."),
     "classify": (EDGE, "Classify photos with a bundle, without a log."),
     "log": (EDGE, "Read and correct the detection log."),
+    "station": (EDGE, "Where the cameras stand, and since when."),
+    "alerts": (EDGE, "Messages about detections: what waits, and sending it."),
     "review": (EDGE, "Review detections in the browser."),
 }
 """Every command, in the order of the help. A test holds it equal to what the three applications register."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import report
 from edge.agent import slots
 from edge.model import bundle as bundles
-from edge.model import trust
+from edge.model import key_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA_VARIABLE = "FIELDMARK_TEST_DATA"
@@ -102,7 +102,7 @@ def for_runtime(original: Path, runtime: str, scratch: Path) -> Path | None:
     if not admitted:
         return None
     out = scratch / f"{runtime}.fmb"
-    keys = trust.load_or_create(scratch / "keys")
+    keys = key_folder.load_or_create(scratch / "keys")
     bundles.write_bundle(out, replace(opened.manifest, runtimes=admitted), opened.files, keys.signing, keys.root)
     return out
 

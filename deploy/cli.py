@@ -11,8 +11,9 @@ import typer
 from edge.errors import FieldmarkError, one_line
 
 if TYPE_CHECKING:
+    from deploy.keys import KeyFacts
+    from deploy.sign import Signed
     from edge.agent.slots import Installed
-    from edge.model.bundle import Opened
 
 app = typer.Typer(name="deploy", no_args_is_help=True, rich_markup_mode=None)
 keys_app = typer.Typer(
@@ -67,21 +68,96 @@ def flash(
         raise FieldmarkError(f"{len(failed)} of {len(targets)} targets did not take the bundle.")
 
 
+@app.command("sign", epilog="Example: fieldmark sign fox-28900000.fmb --keys ~/keys --passphrase-file pass.txt")
+def sign(
+    bundle: File,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            "--keys", metavar="DIR", help="The key folder; else FIELDMARK_KEYS, else ~/.config/fieldmark/keys."
+        ),
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--passphrase-file",
+            metavar="FILE",
+            help="Its first line is the passphrase; else FIELDMARK_PASSPHRASE_FILE, else the terminal is asked.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.fmb", help="Where it goes; over the old one if left out.")
+    ] = None,
+    trust: Annotated[
+        Path | None,
+        typer.Option("--trust", metavar="ROOT.json", help="The old signature must hold under this root file."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Sign a bundle again with this workstation's key.
+
+    What it holds stays the same byte for byte, and so does its digest. The whole bundle and its old signature are
+    checked first. Without --trust that proves that it is whole, not who made it.
+    """
+    from deploy.sign import sign as sign_one
+    from edge.model import passphrase
+
+    done = sign_one(bundle, lambda: passphrase.unlock(passphrase_file, key_dir=keys), out=out, trust_root=trust)
+    _print_signed(done, as_json)
+
+
 @bundle_app.command("show", epilog="Example: fieldmark bundle show fox-28900000.fmb")
 def show_bundle(bundle: File, trust: Trust = None, as_json: Json = False) -> None:
     """Check a whole bundle and print its card: labels, figures, gate, signature.
 
     Without --trust the signature proves that the bundle is whole, not who made it.
     """
+    from deploy import card
     from edge.model import bundle as bundles
     from edge.model import trust as trusting
 
-    opened = bundles.open_bundle(bundle, trusting.read_root(trust) if trust else None)
+    try:
+        opened = bundles.open_bundle(bundle, trusting.read_root(trust) if trust else None)
+    except FieldmarkError as error:
+        if as_json:
+            _print_json({"file": str(bundle), "refused": True, "code": error.code, "error": str(error)})
+        raise type(error)(f"{error} ({error.code})", code=error.code) from error
     if as_json:
-        _print_json(_bundle_facts(bundle, opened, trust))
+        _print_json(card.facts(bundle, opened, trust))
         return
-    for line in _card(bundle, opened, trust):
+    for line in card.lines(opened, trust):
         typer.echo(one_line(line))
+
+
+@keys_app.command("create", epilog="Example: fieldmark keys create --out ~/keys --passphrase-file pass.txt")
+def create_keys(
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="A new folder; else FIELDMARK_KEYS, else ~/.config/fieldmark/keys."),
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--passphrase-file", metavar="FILE", help="Its first line is the passphrase; else the terminal is asked."
+        ),
+    ] = None,
+    without: Annotated[
+        bool, typer.Option("--no-passphrase", help="Make a development key, which anyone who reads the file can use.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make the key that signs this workstation's bundles, and the root file by which devices know it.
+
+    The folder gets release.key (the secret, under the passphrase), release.pub, root.json and its signature. Nothing
+    in it is ever overwritten. Keep a copy of the folder: devices that trust this root take bundles from no other.
+    """
+    from deploy import keys
+    from edge.model import passphrase
+
+    if without and passphrase_file is not None:
+        raise typer.BadParameter("--no-passphrase and --passphrase-file exclude each other.")
+    made = keys.create(out, None if without else lambda: passphrase.choose(passphrase_file))
+    _print_keys(made, as_json)
 
 
 @keys_app.command("show", epilog="Example: fieldmark keys show --json")
@@ -94,19 +170,33 @@ def show_keys(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show which key signs this workstation's bundles."""
+    """Show which key signs this workstation's bundles. Needs no passphrase."""
     from deploy import keys
 
-    facts = keys.show(folder)
+    _print_keys(keys.show(folder), as_json)
+
+
+def _print_keys(facts: KeyFacts, as_json: bool) -> None:
     if as_json:
-        found = {**vars(facts), "folder": str(facts.folder)}
-        _print_json(found)
+        _print_json({**vars(facts), "folder": str(facts.folder)})
         return
-    kind = "development key, made without a passphrase" if facts.development else "release key"
-    typer.echo(f"key     {facts.key_id} ({kind})")
+    kind = "development key" if facts.development else "release key"
+    typer.echo(f"key     {facts.key_id} ({kind}, {'with' if facts.passphrase else 'without'} a passphrase)")
     typer.echo(f"public  {facts.public}")
     typer.echo(f"root    version {facts.root_version}, sha256 {facts.root_sha256}")
     typer.echo(f"folder  {one_line(str(facts.folder))}")
+
+
+def _print_signed(done: Signed, as_json: bool) -> None:
+    if as_json:
+        _print_json({**vars(done), "path": str(done.path)})
+        return
+    now, before = (
+        f"{'development' if development else 'release'} key {key_id}"
+        for development, key_id in ((done.development, done.key_id), (done.old_development, done.old_key_id))
+    )
+    typer.echo(f"{one_line(str(done.path))}: {done.name} {done.sequence} is signed with {now}, before with {before}.")
+    typer.echo(f"  digest {done.digest}, as before.")
 
 
 def _print_installed(target: str, done: Installed, as_json: bool) -> None:
@@ -125,50 +215,6 @@ def _print_installed(target: str, done: Installed, as_json: bool) -> None:
         typer.echo(f"  device {done.device} is new and trusts {kind} {done.key_id} from now on.")
     else:
         typer.echo(f"  device {done.device}, signed with {kind} {done.key_id}.")
-
-
-def _bundle_facts(path: Path, opened: Opened, trust: Path | None) -> dict[str, Any]:
-    return {
-        "file": str(path),
-        "bytes": path.stat().st_size,
-        "digest": opened.digest,
-        "model_digest": opened.manifest.model.sha256,
-        "signature": {
-            "key_id": opened.key_id,
-            "development": opened.root.development,
-            "root_sha256": opened.root.digest,
-            "trusted_by": str(trust) if trust else "bundle",
-        },
-        "manifest": opened.manifest.content(),
-    }
-
-
-def _card(path: Path, opened: Opened, trust: Path | None) -> list[str]:
-    manifest, provenance = opened.manifest, opened.manifest.provenance
-    kind = "development key" if opened.root.development else "key"
-    by = f"trusted by {trust}" if trust else "trusted by its own root (proves that it is whole, not who made it)"
-    lines = [
-        f"{manifest.name} {manifest.sequence} (version {manifest.version}), made {manifest.created}",
-        f"signature   holds, {kind} {opened.key_id}, {by}",
-        f"digest      {opened.digest}",
-        f"model       {manifest.model.length_bytes} bytes, sha256 {manifest.model.sha256}",
-        f"input       {manifest.input.height} x {manifest.input.width}, {manifest.input.resample}, "
-        f"{manifest.input.aspect}, cuts {manifest.input.cut_top} and {manifest.input.cut_bottom} rows",
-        f"memory      {manifest.ram_mib} MiB",
-        f"backbone    {provenance.backbone}, {provenance.trained_with}",
-        f"licences    weights {provenance.weights_licence}, data {provenance.data_licence or 'not said'}",
-        f"data        {provenance.dataset_digest}, {provenance.split}",
-        f"golden      {len(manifest.golden)} photos",
-        "gate        runtime           versions                accuracy  agreement",
-    ]
-    for entry in manifest.runtimes:
-        versions = f"{entry.version_min} to below {entry.version_below}"
-        lines.append(f"            {entry.name:17} {versions:23} {entry.accuracy:8.1%} {entry.agreement:10.1%}")
-    lines += [f"figure      {name} {value:.6g}" for name, value in sorted(provenance.metrics.items())]
-    for label, threshold in zip(manifest.labels, manifest.thresholds, strict=True):
-        names = ", ".join(name for name in (label.english, label.scientific_name) if name)
-        lines.append(f"label       {label.name} at {threshold:.2f} or more" + (f" ({names})" if names else ""))
-    return lines
 
 
 def _print_json(facts: dict[str, Any]) -> None:

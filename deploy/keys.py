@@ -1,11 +1,12 @@
-"""What a workstation's signing keys are, for people and scripts. Never shows a secret and never makes a key."""
+"""A workstation's signing keys, for people and scripts: made, and shown. Never shows a secret."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.model import trust
+from edge.model import key_folder
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class KeyFacts:
         key_id: of the key that signs bundles.
         public: that key as ``minisign -P`` takes it.
         root_sha256: of the root file that devices enrol with.
-        development: made by itself at first use, without a passphrase.
+        development: made without a passphrase, says the root.
+        passphrase: whether the secret key has one now.
     """
 
     folder: Path
@@ -25,15 +27,38 @@ class KeyFacts:
     root_sha256: str
     root_version: int
     development: bool
+    passphrase: bool
 
 
-def show(key_dir: Path | None = None) -> KeyFacts:
-    """The keys in a folder, :func:`edge.model.trust.default_key_dir` if None.
+def create(folder: Path | None, passphrase: Callable[[], bytes] | None) -> KeyFacts:
+    """Make new keys in a new or empty folder, :func:`edge.model.key_folder.default_key_dir` if None.
+
+    Args:
+        folder: what is there already is never overwritten.
+        passphrase: called once the folder is known to be free; None for a development key.
+
+    Raises:
+        TrustError: as :func:`edge.model.key_folder.create`.
+    """
+    return _facts(key_folder.create(folder or key_folder.default_key_dir(), passphrase))
+
+
+def show(folder: Path | None = None) -> KeyFacts:
+    """The keys in a folder, :func:`edge.model.key_folder.default_key_dir` if None. Needs no passphrase.
 
     Raises:
         TrustError: there are none, or they are damaged.
     """
-    keys = trust.load_keys(key_dir or trust.default_key_dir())
-    root = trust.verify_root(keys.root, str(keys.folder / trust.ROOT_FILE))
-    public = keys.signing.public
-    return KeyFacts(keys.folder, public.key_id, public.minisign, root.digest, root.version, root.development)
+    return _facts(key_folder.public_side(folder or key_folder.default_key_dir()))
+
+
+def _facts(side: key_folder.PublicSide) -> KeyFacts:
+    return KeyFacts(
+        folder=side.folder,
+        key_id=side.key.key_id,
+        public=side.key.minisign,
+        root_sha256=side.root.digest,
+        root_version=side.root.version,
+        development=side.root.development,
+        passphrase=side.locked,
+    )

@@ -1,4 +1,4 @@
-"""One image file as the camera wrote it: reading it within limits, its hash, its time. Never alters it.
+"""One image file as the camera wrote it: reading it within limits, its hash, time and damage. Never alters it.
 
 Everything here meets hostile bytes: size caps come before reads, the pixel cap before decoding, and only the
 five formats that cameras write are tried, by name.
@@ -11,6 +11,7 @@ import io
 import os
 import re
 import stat
+import struct
 import warnings
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -47,7 +48,13 @@ _OFFSET_ORIGINAL, _OFFSET = 0x9011, 0x9010
 _SUBSEC_ORIGINAL = 0x9291
 _EXIF_IFD = 0x8769
 _MAKE, _MODEL = 0x010F, 0x0110
+_SERIAL, _TEMPERATURE, _MAKER_NOTE = 0xA431, 0x9400, 0x927C
 _ORIENTATION = 0x0112
+_MOST_FACT = 200  # characters
+
+_GREY = range(127, 129)
+"""What libjpeg fills in where a JPEG's data ends early, give or take rounding."""
+_LEAST_GREY = 8  # pixels side by side
 
 
 @dataclass(frozen=True)
@@ -80,9 +87,33 @@ class Taken:
         return self.local + self.utc_offset
 
 
+@dataclass(frozen=True, slots=True)
+class CameraFacts:
+    """What a camera writes of itself; None where it does not.
+
+    Attributes:
+        serial: the camera's own serial number.
+        temperature_c: as the camera measured it.
+        burst: the photo's number in its burst, from 1.
+    """
+
+    make: str | None = None
+    model: str | None = None
+    serial: str | None = None
+    temperature_c: float | None = None
+    burst: int | None = None
+
+
 def is_candidate(path: Path) -> bool:
-    """Whether a file of this name gets a row: photo, picture and video endings, but no hidden or temporary names."""
-    return not path.name.startswith((".", "~")) and path.suffix.lower() in _CANDIDATES
+    """Whether a file of this name gets a row; see :func:`is_candidate_name`."""
+    return is_candidate_name(path.name)
+
+
+def is_candidate_name(name: str) -> bool:
+    """Whether a file of this name gets a row: photo, picture and video endings, but no hidden or temporary names, such
+    as ``.name.jpg.x7Q``, ``~name.jpg``, ``name.jpg~``, ``name.jpg.part``, ``.tmp`` or ``.filepart``."""
+    stem, dot, suffix = name.rpartition(".")
+    return bool(stem and dot) and f".{suffix.lower()}" in _CANDIDATES and not name.startswith((".", "~"))
 
 
 def read(path: Path) -> Photo:
@@ -163,11 +194,149 @@ def _unrecognised(name: str) -> str:
 
 def camera(image: Image.Image) -> tuple[str | None, str | None]:
     """Camera make and model as EXIF has them."""
+    facts = camera_facts(image)
+    return facts.make, facts.model
+
+
+def camera_facts(image: Image.Image) -> CameraFacts:
+    """What the camera wrote of itself: EXIF's own tags, and the maker notes of Reconyx cameras, which have no others
+    for temperature, serial number and burst. Each text has at most 200 characters."""
     try:
         exif = _exif(image)
-        return _text(exif.get(_MAKE)), _text(exif.get(_MODEL))
+        detail = exif.get_ifd(_EXIF_IFD)
+        make, model, serial = (_text(value) for value in (exif.get(_MAKE), exif.get(_MODEL), detail.get(_SERIAL)))
+        noted = _reconyx(detail.get(_MAKER_NOTE))
+        temperature_c = _celsius(detail.get(_TEMPERATURE))
     except Exception:  # broken EXIF costs the facts in it, not the photo
-        return None, None
+        return CameraFacts()
+    return CameraFacts(
+        make and make[:_MOST_FACT],
+        model and model[:_MOST_FACT],
+        serial[:_MOST_FACT] if serial else noted.serial,
+        noted.temperature_c if temperature_c is None else temperature_c,
+        noted.burst,
+    )
+
+
+# Where the maker notes of two generations have burst number, degrees Celsius and serial number, as bytes from their
+# beginning. Both are little-endian; the serial number has 15 UTF-16 characters.
+_RECONYX = ((b"\x01\xf1", 0x0E, 0x28, 0x2A), (b"RECONYXH2\0", 0x36, 0x50, 0x7E))
+_SERIAL_BYTES = 30
+
+
+def _reconyx(note: object) -> CameraFacts:
+    """What Reconyx HyperFire (HC500 to PC900) and HyperFire 2 cameras note."""
+    for start, burst_at, temperature_at, serial_at in _RECONYX:
+        if isinstance(note, bytes) and note.startswith(start) and len(note) >= serial_at + _SERIAL_BYTES:
+            burst, of = struct.unpack_from("<HH", note, burst_at)
+            (degrees,) = struct.unpack_from("<h", note, temperature_at)
+            serial = note[serial_at : serial_at + _SERIAL_BYTES].decode("utf-16-le", "replace").partition("\0")[0]
+            if 1 <= burst <= of <= 99 and serial.isascii() and serial.isprintable():  # else it is another layout
+                return CameraFacts(serial=serial.strip() or None, temperature_c=_celsius(degrees), burst=burst)
+    return CameraFacts()
+
+
+def _celsius(value: object) -> float | None:
+    """A temperature that a camera can have; EXIF's "unknown" is a fraction over zero or below any."""
+    try:
+        degrees = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return degrees if -60 <= degrees <= 90 else None
+
+
+def damage(image: Image.Image, data: bytes) -> str | None:
+    """What is visibly wrong with a photo although it decodes; None where nothing is.
+
+    A JPEG whose data ends before the picture does, and that has an end marker all the same, opens without complaint:
+    libjpeg fills the rest with one grey. A progressive one is only unsharp then, so its scans are counted.
+
+    Args:
+        image: decoded, at any scale, and not yet resized.
+        data: the file's bytes.
+    """
+    if image.format not in ("JPEG", "MPO"):
+        return None  # the other formats have checksums, or fail where something is missing
+    width, height = image.size
+    if rows := _grey_rows(image):
+        if rows < height and not _is_grey(image.crop((0, 0, width, 1))):  # else it is a frame
+            return f"its lower {max(1, round(100 * rows / height))} % are missing"
+        if rows == height and not _holds_blocks(data, image):
+            return "all of its picture is missing"
+    elif _is_grey(image.crop((width - max(_LEAST_GREY, width // 16), height - 1, width, height))):
+        return "its last blocks are missing"
+    if image.info.get("progressive") and not _has_all_scans(data):
+        return "its last scans are missing, so it is unsharp"
+    return None
+
+
+def _grey_rows(image: Image.Image) -> int:
+    """How many rows at the lower edge are the grey that libjpeg fills in."""
+    width, height = image.size
+    if not _is_grey(image.crop((0, height - 1, width, height))):
+        return 0
+    low, high = 0, height - 1
+    while low < high:  # the first row from which on all are
+        middle = (low + high) // 2
+        if _is_grey(image.crop((0, middle, width, middle + 1))):
+            high = middle
+        else:
+            low = middle + 1
+    return height - low
+
+
+def _is_grey(part: Image.Image) -> bool:
+    found = part.getextrema()
+    bands = found if isinstance(found[0], tuple) else (found,)
+    return all(low in _GREY and high in _GREY for low, high in bands)
+
+
+def _holds_blocks(data: bytes, image: Image.Image) -> bool:
+    """Whether a JPEG's first scan has at least two bits for every second block of 8 x 8 pixels, which is less than any
+    picture needs. Tells a photo of plain grey from one of which nothing is left."""
+    segments = _scans(data)
+    blocks = image.width * image.height // 64  # of a picture decoded smaller, so fewer than it has
+    return bool(segments) and len(data) - segments[0][0] > blocks // 8
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Whether a progressive JPEG's scans bring every coefficient of every component to its last bit."""
+    missing: dict[int, set[int]] = {}
+    for _, head in _scans(data):
+        count = head[0]
+        first, last, bits = head[1 + 2 * count : 4 + 2 * count]
+        for component in head[1 : 1 + 2 * count : 2]:
+            left = missing.setdefault(component, set(range(64)))
+            if bits & 0x0F == 0:
+                left.difference_update(range(first, last + 1))
+    return not any(missing.values())
+
+
+def _scans(data: bytes) -> list[tuple[int, bytes]]:
+    """Where each scan's entropy-coded data begins, and the scan's header."""
+    found = []
+    at = _first_scan(data)
+    while at >= 0:
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        head = data[at + 4 : at + 2 + length]
+        if len(head) < 6 or len(head) != 4 + 2 * head[0]:
+            break
+        found.append((at + 2 + length, head))
+        at = data.find(b"\xff\xda", at + 2 + length)  # no coded data holds these two bytes
+    return found
+
+
+def _first_scan(data: bytes) -> int:
+    """Where the first scan's header begins, past all segments before it, of which one can hold a thumbnail; -1."""
+    at = 2
+    while data[at : at + 1] == b"\xff":
+        if data[at + 1 : at + 2] == b"\xda":
+            return at
+        if data[at + 1 : at + 2] == b"\xff":  # padding
+            at += 1
+            continue
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return -1
 
 
 def orientation(image: Image.Image) -> int:

@@ -25,9 +25,11 @@ import pytest
 from edge.errors import FieldmarkError
 from edge.model import run, runtime
 from tests import colour_model
+from tests.faults import power
 
 REQUIRE_VARIABLE = "FIELDMARK_REQUIRE"
 DATA_VARIABLE = "FIELDMARK_TEST_DATA"
+EMULATOR_VARIABLE = "FIELDMARK_TEST_EMULATOR"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -74,6 +76,12 @@ def real_photos() -> Path:
     return Path(os.environ.get(DATA_VARIABLE) or ROOT.parent / "shared" / "data")
 
 
+def emulator_folder() -> Path:
+    """Where the emulated device is kept from one test run to the next: it is large, and fetched from the network."""
+    kept = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get(EMULATOR_VARIABLE) or Path(kept, "fieldmark-tests"))
+
+
 def _tensorflow() -> str | None:
     return _fails([sys.executable, "-P", "-c", "import tensorflow, keras"], timeout_s=300)
 
@@ -102,6 +110,33 @@ def _strace() -> str | None:
     return _fails(["strace", "-o", os.devnull, "true"], timeout_s=20)
 
 
+def _loop_mounts() -> str | None:
+    """Whether a file of 1 MB can be made a file system, mounted, and shut down: root, loop devices and ext4."""
+    if shutil.which("mkfs.ext4") is None:
+        return "the mkfs.ext4 program is not installed"
+    with tempfile.TemporaryDirectory(prefix="fieldmark-mount-") as folder:
+        at = Path(folder) / "at"
+        try:
+            with power.mounted(power.make_image(Path(folder) / "1.img", lambda disk: None, at, size_mb=1), at):
+                power.shut_down(at)
+        except OSError as error:
+            return str(error)
+    return None
+
+
+def _faketime() -> str | None:
+    if shutil.which("faketime") is None:
+        return "the faketime program is not installed"
+    return _fails(["faketime", "2040-01-02", "date", "+%Y"], timeout_s=20, says="2040")
+
+
+def _eatmydata() -> str | None:
+    """It ends well also where its library cannot be loaded."""
+    if shutil.which("eatmydata") is None:
+        return "the eatmydata program is not installed"
+    return _fails(["eatmydata", "cat", "/proc/self/maps"], timeout_s=20, says="libeatmydata")
+
+
 def _browser() -> str | None:
     if browser() is None:
         return "no Chromium is installed"
@@ -115,13 +150,28 @@ def _real_photos() -> str | None:
     return None if folder.is_dir() else f"there is no {folder}; {DATA_VARIABLE} names another place"
 
 
+def _emulator() -> str | None:
+    """Made at the first time, which takes a minute, if QEMU is here at all."""
+    from trainer.gate import emulate
+
+    try:
+        emulate.prepare(emulator_folder())
+    except FieldmarkError as error:
+        return str(error)
+    return None
+
+
 PROBES: dict[str, Callable[[], str | None]] = {
     "tensorflow": _tensorflow,
     "both_runtimes": _both_runtimes,
     "minisign": _minisign,
     "strace": _strace,
     "browser": _browser,
+    "loop_mounts": _loop_mounts,
+    "faketime": _faketime,
+    "eatmydata": _eatmydata,
     "real_photos": _real_photos,
+    "emulator": _emulator,
 }
 
 

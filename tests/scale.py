@@ -21,10 +21,27 @@ class Counts(NamedTuple):
 
 
 COUNTS = {
-    # bits flipped one at a time in a bundle, drawn over the whole file
-    "flipped_bytes_sampled": Counts(300, 1_000, 20_000),
+    # places in a small bundle at which a byte is flipped; a night flips all of them
+    "flipped_bytes_sampled": Counts(500, 5_000, 10**9),
+    # bytes changed on a device in each of the headers, signatures and padding of a bundle; from ci on, all
+    "changed_region_bytes": Counts(250, 10**6, 10**6),
+    # bytes of a bundle's content changed, and bytes put in or taken out, one at a time
+    "changed_content_bytes": Counts(200, 1_000, 2_000),
+    # examples of each property in tests/hostile/test_fuzz.py
+    "fuzzed_files": Counts(200, 1_000, 20_000),
     # JPEGs with a random part cut, zeroed or overwritten
     "damaged_jpegs": Counts(60, 200, 5_000),
+    # power cuts of a running agent, of installations, and of each altered agent that must lose photos
+    "power_cuts": Counts(15, 50, 300),
+    "installer_power_cuts": Counts(8, 20, 100),
+    "control_power_cuts": Counts(2, 5, 20),
+    # rows of a made-up log that is exported with flat memory
+    "log_rows": Counts(10_000, 50_000, 1_000_000),
+    # system calls of the agent that fail, and at which it is killed; of an installer, half as many
+    "injected_faults": Counts(4, 40, 300),
+    # damaged files in one folder, and photos that one agent takes one after the other
+    "damaged_photos": Counts(500, 1_000, 5_000),
+    "soaked_photos": Counts(1_500, 3_000, 50_000),
     # examples of each property
     "hypothesis_examples": Counts(30, 100, 2_000),
 }

@@ -49,7 +49,7 @@ FORBIDDEN = (
 # The only parts of the house that the two workstation rooms may know.
 ADMITTED = {
     "trainer": ("edge.errors", "edge.pathtext", "edge.photo", "edge.model"),
-    "deploy": ("edge.errors", "edge.model", "edge.agent.slots"),
+    "deploy": ("edge.errors", "edge.durable", "edge.model", "edge.agent.slots"),
 }
 
 

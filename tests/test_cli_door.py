@@ -186,7 +186,7 @@ def test_debug_variable_shows_the_traceback(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        pytest.param(["tarin"], "No such command 'tarin'. Did you mean 'train'?", id="misspelt command"),
+        pytest.param(["evalute"], "No such command 'evalute'. Did you mean 'evaluate'?", id="misspelt command"),
         pytest.param(["--colour"], "No such option: --colour", id="unknown option of the door"),
         pytest.param(["train", "--colour"], "No such option: --colour", id="unknown option of a command"),
     ],

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from edge.model.decide import probabilities
+from edge.model.decide import answers, probabilities
+
+if TYPE_CHECKING:
+    from edge.model.taxonomy import Taxonomy
 
 Logits = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.intp]
@@ -66,13 +70,31 @@ class Answered:
         return probabilities(self.logits, temperature)
 
 
-def decided(chances: npt.NDArray[np.float64], thresholds: Sequence[float]) -> npt.NDArray[np.intp]:
-    """What :func:`edge.model.decide.decide` would say of each photo: n label numbers, -1 for ``unknown``.
+def decided(
+    chances: npt.NDArray[np.float64],
+    thresholds: Sequence[float],
+    taxonomy: Taxonomy | None = None,
+    rollup: float | None = None,
+) -> Labels:
+    """What the device would say of each photo, by the device's own code: n numbers, below C of a label, from C on of
+    ``taxonomy.taxa``, -1 for ``unknown``.
 
     Args:
         chances: (n, C), after the temperature.
-        thresholds: C probabilities.
+        thresholds, taxonomy, rollup: as for :func:`edge.model.decide.decide`.
     """
-    best = chances.argmax(axis=1)
-    sure = chances.max(axis=1) >= np.asarray(thresholds, np.float64)[best]
-    return np.where(sure, best, -1)
+    return answers(chances, thresholds, taxonomy=taxonomy, rollup=rollup)[0]
+
+
+def is_right(found: Labels, truth: Labels, classes: int, taxonomy: Taxonomy | None = None) -> npt.NDArray[np.bool_]:
+    """Whether each answer is right: the label itself, or a taxon that the label lies under. ``unknown`` is not.
+
+    Args:
+        found: n numbers of :func:`decided`.
+        truth: n label numbers.
+        classes: C.
+    """
+    right = np.asarray(found == truth)
+    for number, taxon in enumerate(taxonomy.taxa if taxonomy else (), classes):
+        right |= (found == number) & np.isin(truth, taxon.members)
+    return right

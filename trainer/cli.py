@@ -95,8 +95,50 @@ def evaluate(
 
 @app.command("export", epilog="Example: fieldmark export runs/fox --out fox.fmb")
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that train wrote.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.fmb", help="The bundle to write.")],
+    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The folder that train wrote.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="MODEL", help="A .tflite, .keras or .h5 file from elsewhere, instead of a run."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DATA", help="With --from: labelled photos to judge it by.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="FILE", help="With --from: its labels, one a line, in the model's order."),
+    ] = None,
+    input_size: Annotated[
+        str | None,
+        typer.Option("--input", metavar="SPEC", help="With --from: such as 224, 224x320,pad or 224,crop,bicubic."),
+    ] = None,
+    scaling: Annotated[
+        str | None,
+        typer.Option(
+            "--scaling",
+            metavar="SCALING",
+            help="With --from: what is done to pixels: raw, 0..1, -1..1, imagenet, caffe or MEAN/STD.",
+        ),
+    ] = None,
+    taxa: Annotated[
+        Path | None, typer.Option("--taxa", metavar="FILE", help="With --from: a labels.toml, what each label is.")
+    ] = None,
+    sequence_column: SequenceColumn = None,
+    variant: Annotated[
+        str,
+        typer.Option("--variant", help="int8, dynamic, float16, float32; auto takes the first that passes the gate."),
+    ] = "auto",
+    require: Annotated[
+        list[str] | None,
+        typer.Option("--require", metavar="RUNTIME", help="A runtime on which it must pass; may be given twice."),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option("--limit", metavar="NAME=NUMBER", help="Of the gate, such as agreement=0.98; may be repeated."),
+    ] = None,
+    emulate: Annotated[
+        str | None, typer.Option("--emulate", metavar="aarch64", help="Also run a Pi's own wheels, under qemu.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Of the bundle; the run's folder name if left out.")
     ] = None,
@@ -109,21 +151,58 @@ def export(
     threshold: Annotated[
         float | None,
         typer.Option(
-            "--threshold", min=0, max=1, help="Probability below which any answer is unknown; by default the run's."
+            "--threshold", min=0, max=1, help="Probability below which no label is given; by default the run's."
         ),
     ] = None,
     data_licence: Annotated[str | None, typer.Option("--data-licence", help="Licence of the photos, as SPDX.")] = None,
+    weights_licence: Annotated[
+        str | None, typer.Option("--weights-licence", help="With --from: licence of the model, as SPDX.")
+    ] = None,
+    originals: Annotated[
+        bool,
+        typer.Option(
+            "--originals/--no-originals",
+            help="Let three original photos, without their metadata, travel along to try the device's decoder.",
+        ),
+    ] = True,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option("--passphrase-file", metavar="FILE", help="Of the signing key; else FIELDMARK_PASSPHRASE_FILE."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Quantize a run, check it on each runtime, write the signed bundle.
 
     The bundle is written only if the quantized model is as good as the float one on at least one installed runtime.
+    With --from, a model that was trained elsewhere goes the same way.
     """
-    from trainer.export import Options
-    from trainer.export import export as run_export
+    from trainer import export as exporting
+    from trainer.gate import Limits
 
-    options = Options(name, sequence, threshold, data_licence)
-    _print_exported(run_export(run, out, options, _steps()), as_json)
+    if (run is None) == (model is None):
+        raise typer.BadParameter("give a RUN, or a model --from elsewhere, and not both.")
+    given = (data, labels, input_size, scaling, taxa, weights_licence, sequence_column)
+    if run is not None and any(each is not None for each in given):
+        raise typer.BadParameter("--data, --labels, --input, --scaling, --taxa and --weights-licence go with --from.")
+    if emulate not in (None, "aarch64"):
+        raise typer.BadParameter(f"--emulate is {emulate!r}, expected aarch64.")
+    options = exporting.Options(
+        name=name, sequence=sequence, threshold=threshold, data_licence=data_licence, weights_licence=weights_licence,
+        variant=variant, require=tuple(require or ()), limits=Limits().with_settings(limit or ()),
+        emulate=emulate is not None, originals=originals, passphrase_file=passphrase_file,
+    )  # fmt: skip
+    if run is not None:
+        _print_exported(exporting.export(run, out, options, _steps()), as_json)
+    elif model is not None:
+        from trainer.imported import source
+        from trainer.imported.scaling import parse as parse_scaling
+
+        if data is None:
+            raise typer.BadParameter("a model from elsewhere is judged by labelled photos: name them with --data.")
+        spec = source.parse_input(input_size) if input_size else None
+        scale = parse_scaling(scaling) if scaling else None
+        foreign = exporting.Foreign(model, data, labels, spec, scale, taxa, sequence_column)
+        _print_exported(exporting.import_model(foreign, out, options, _steps()), as_json)
 
 
 @app.command("identify", epilog="Example: fieldmark identify IMG_0001.JPG")
@@ -366,9 +445,12 @@ def _print_exported(done: Exported, as_json: bool) -> None:
         _print_json(facts)
         return
     typer.echo("\n".join(table(done.gate)))
+    for name, reason in done.excluded.items():
+        typer.echo(f"Excluded: {name}, since {reason}")
     typer.echo(
         f"\nBundle: {done.path}, {done.bytes / 1e6:.2f} MB (model {done.model_bytes / 1e6:.2f} MB, {done.variant})"
     )
+    typer.echo(f"Made: {done.conversion}; {done.golden}")
     typer.echo(f"Digest: {done.digest}")
     kind = "development key, without a passphrase" if done.development else "key"
     typer.echo(f"Signed: {kind} {done.key_id}{', made just now' if done.key_created else ''}")

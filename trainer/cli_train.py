@@ -141,6 +141,15 @@ def train(
         bool | None,
         _option("--refit/--no-refit", "Ship a model that learned from all photos.", "refit"),
     ] = None,
+    wanted_precision: Annotated[
+        float | None,
+        _option(
+            "--wanted-precision",
+            "Share of the given answers that should be right; others are unknown.",
+            "wanted_precision",
+            "SHARE",
+        ),
+    ] = None,
     seed: Annotated[int | None, _option("--seed", "Of splits, batches and views.", "seed")] = None,
     summary: Annotated[bool, typer.Option("--summary", help="Print the layers of the network and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
 from edge.model.decide import EMPTY, PERSON, probabilities
-from trainer.answered import Answered, Labels, Logits, decided
+from edge.model.taxonomy import Taxonomy
+from trainer.answered import Answered, Labels, Logits, decided, is_right
 from trainer.interval import Interval, grouped, wilson
 from trainer.thresholds import Emptied, emptied
 
@@ -46,8 +47,9 @@ class Figures:
         macro_precision, macro_recall, macro_f1: means over the labels that occur.
         per_class: label -> its figures.
         ece: expected calibration error (Naeini et al. 2015) of the most likely label, 15 bins.
-        coverage: photos that got a label rather than ``unknown``.
-        accuracy_decided: right among those; None if there are none.
+        coverage: photos that got a label or, rolled up, a taxon, rather than ``unknown``.
+        accuracy_decided: right among those; None if there are none. A taxon is right if the true label lies under it.
+        rolled_up, rolled_up_right: photos that got a taxon, and how many of these are right.
         animals_called_empty: photos of animals whose decision was ``empty``.
         confusion: rows are the true labels, columns the most likely ones.
     """
@@ -62,6 +64,8 @@ class Figures:
     ece: float
     coverage: float
     accuracy_decided: float | None
+    rolled_up: int
+    rolled_up_right: int
     animals_called_empty: int
     confusion: list[list[int]]
 
@@ -120,7 +124,7 @@ class Evaluation:
 
     Attributes:
         labels: C names, in the order of confusion, thresholds and logits.
-        temperature, thresholds: with which it was measured.
+        temperature, thresholds, rollup: with which it was measured.
         figures: of all photos.
         ece_raw: calibration error without the temperature.
         by_station, by_light, by_source: the same photos in parts; empty where the data does not say.
@@ -134,6 +138,7 @@ class Evaluation:
     labels: tuple[str, ...]
     temperature: float
     thresholds: tuple[float, ...]
+    rollup: float | None
     figures: Figures
     ece_raw: float
     by_station: tuple[Part, ...]
@@ -146,12 +151,19 @@ class Evaluation:
     suspicious: tuple[Mistake, ...]
 
 
-def evaluate(answered: Answered, *, temperature: float, thresholds: Sequence[float]) -> Evaluation:
+def evaluate(
+    answered: Answered,
+    *,
+    temperature: float,
+    thresholds: Sequence[float],
+    taxonomy: Taxonomy | None = None,
+    rollup: float | None = None,
+) -> Evaluation:
     """Measure everything.
 
     Args:
         answered: at least one photo.
-        temperature, thresholds: as for :func:`edge.model.decide.decide`.
+        temperature, thresholds, taxonomy, rollup: as for :func:`edge.model.decide.decide`.
     """
     chances = answered.chances(temperature)
     right = chances.argmax(axis=1) == answered.truth
@@ -160,9 +172,10 @@ def evaluate(answered: Answered, *, temperature: float, thresholds: Sequence[flo
         labels=answered.labels,
         temperature=temperature,
         thresholds=tuple(thresholds),
+        rollup=rollup,
         figures=figures(
             answered.logits, answered.truth, answered.labels,
-            temperature=temperature, thresholds=thresholds, groups=answered.groups,
+            temperature=temperature, thresholds=thresholds, taxonomy=taxonomy, rollup=rollup, groups=answered.groups,
         ),
         ece_raw=calibration_error(answered.chances(1.0), answered.truth),
         by_station=parts(right, answered.stations, answered.groups),
@@ -183,6 +196,8 @@ def figures(
     *,
     temperature: float,
     thresholds: Sequence[float],
+    taxonomy: Taxonomy | None = None,
+    rollup: float | None = None,
     groups: npt.NDArray[np.intp] | None = None,
 ) -> Figures:
     """Measure.
@@ -191,12 +206,13 @@ def figures(
         logits: float32 (n, C), n at least 1.
         truth: n label numbers.
         labels: C names.
-        temperature, thresholds: as for :func:`edge.model.decide.decide`.
+        temperature, thresholds, taxonomy, rollup: as for :func:`edge.model.decide.decide`.
         groups: n numbers; photos of one number are alike, which widens the intervals. None if all are independent.
     """
     chances = probabilities(logits, temperature)
-    answers = decided(chances, thresholds)
-    right, said = logits.argmax(axis=1) == truth, answers >= 0
+    answers = decided(chances, thresholds, taxonomy, rollup)
+    right, said, rolled = logits.argmax(axis=1) == truth, answers >= 0, answers >= len(labels)
+    good = is_right(answers, truth, len(labels), taxonomy)
     groups = np.arange(len(truth)) if groups is None else groups
     confusion = np.zeros((len(labels), len(labels)), int)
     np.add.at(confusion, (truth, logits.argmax(axis=1)), 1)
@@ -214,7 +230,9 @@ def figures(
         per_class=per_class,
         ece=calibration_error(chances, truth),
         coverage=float(said.mean()),
-        accuracy_decided=float(right[said].mean()) if said.any() else None,
+        accuracy_decided=float(good[said].mean()) if said.any() else None,
+        rolled_up=int(rolled.sum()),
+        rolled_up_right=int(good[rolled].sum()),
         animals_called_empty=_animals_called_empty(answers, truth, labels),
         confusion=confusion.tolist(),
     )
@@ -223,11 +241,12 @@ def figures(
 def temperature(logits: Logits, truth: Labels) -> float:
     """The temperature with the smallest log loss on photos that the model did not learn from (Guo et al. 2017).
 
-    The targets are Platt's (1999): of n photos and C labels the true one counts (n + 1) / (n + C), not 1. So a model
-    that gets all of a few photos right does not become certain of everything.
+    The targets are Platt's (1999) with the prior of Krichevsky and Trofimov (1981): of n photos and C labels the true
+    one counts (n + 1/2) / (n + C/2), not 1. So a model that gets all of a few photos right does not become certain of
+    everything.
     """
     n, classes = logits.shape
-    targets = (np.eye(classes)[truth] * n + 1) / (n + classes)
+    targets = (np.eye(classes)[truth] * n + 0.5) / (n + 0.5 * classes)
 
     def loss(log_temperature: float) -> float:
         chances = probabilities(logits, float(np.exp(log_temperature)))

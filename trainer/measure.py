@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +15,11 @@ from edge.errors import DataError
 from edge.model import bundle, classify
 from edge.model import run as child
 from edge.model.preprocess import InputSpec
-from trainer import pixels, run
+from edge.model.taxonomy import Taxonomy, taxonomy
+from trainer import labelled, labels, pixels, run
 from trainer.answered import Answered
-from trainer.cache import cache_dir
-from trainer.dataset import readers
 from trainer.dataset.samples import Unreadable
 from trainer.evaluate import Figures, evaluate, figures
-from trainer.photos import group_photos
 from trainer.progress import Steps
 from trainer.report import page
 from trainer.report.record import Answer, Report, galleries
@@ -41,6 +38,8 @@ class Subject:
     labels: tuple[str, ...]
     temperature: float
     thresholds: tuple[float, ...]
+    taxonomy: Taxonomy
+    rollup: float | None
     is_bundle: bool
     learned: frozenset[str] = frozenset()
 
@@ -80,12 +79,18 @@ def subject(path: Path) -> Subject:
         learned = frozenset(
             line.sha256 for line in trained.photos if facts.refitted or line.part in (run.TRAIN, run.VALIDATION)
         )
-        return Subject(path, facts.name, facts.input, facts.labels, facts.temperature, facts.thresholds, False, learned)
+        taxa = taxonomy(labels.of_run(trained))
+        return Subject(
+            path, facts.name, facts.input, facts.labels, facts.temperature, facts.thresholds, taxa, facts.rollup,
+            False, learned,
+        )  # fmt: skip
     if path.suffix != bundle.SUFFIX:
         raise DataError(f"{path} is neither a run's folder nor a bundle ({bundle.SUFFIX}).")
     manifest = bundle.open_bundle(path).manifest
-    labels = tuple(label.name for label in manifest.labels)
-    return Subject(path, manifest.name, manifest.input, labels, manifest.temperature, manifest.thresholds, True)
+    return Subject(
+        path, manifest.name, manifest.input, tuple(label.name for label in manifest.labels), manifest.temperature,
+        manifest.thresholds, taxonomy(manifest.labels), manifest.rollup, True,
+    )  # fmt: skip
 
 
 def measure(what: Subject, data: Path, runtime: str | None, sequence_column: str | None, steps: Steps) -> Measured:
@@ -95,55 +100,24 @@ def measure(what: Subject, data: Path, runtime: str | None, sequence_column: str
         DataError: the data has a label that the model does not know, or no readable photo.
         ModelError: the runtime failed.
     """
-    found = readers.scan(data, sequence_column=sequence_column)
-    for note in found.notes:
-        steps.say(f"  {note}")
-    samples = found.samples
-    strange = sorted({sample.label for sample in samples} - set(what.labels))
-    if strange:
-        raise DataError(
-            f"{data} has the label {strange[0]!r}, which {what.name} does not know ({', '.join(what.labels)}). "
-            "Rename or leave out its folder."
-        )
-    bare = [each for each in found.left_out if not each.label]
-    if bare:
-        steps.say(f"  {len(bare)} files or folders have no label and are not measured; {bare[0].reason}")
-    with steps.step("reading photos", len(samples)) as done:
-        decoded, failed, stack = pixels.decode(samples, what.input, cache_dir(), done=lambda: done(1))
-    if not decoded:
-        raise DataError(
-            f"{data}: none of {len(samples)} files can be read, {failed[0].name} for one: {failed[0].reason}"
-        )
-    truth = np.array([what.labels.index(photo.sample.label) for photo in decoded], dtype=np.intp)
-    with steps.step("classifying", len(decoded)), tempfile.TemporaryDirectory(prefix="fieldmark-measure-") as scratch:
+    read = labelled.read(data, what.labels, what.input, sequence_column, steps, who=what.name)
+    with (
+        steps.step("classifying", len(read.decoded)),
+        tempfile.TemporaryDirectory(prefix="fieldmark-measure-") as scratch,
+    ):
         file = Path(scratch) / "photos.npy"
-        stack.save(file, np.arange(len(stack)))
+        read.stack.save(file, np.arange(len(read.stack)))
         used, logits = _answers(what, file, runtime, Path(scratch))
-    answered = _answered(what, decoded, truth, logits)
+    answered = read.answered(logits, what.labels)
     measured = figures(
-        logits, truth, what.labels,
+        logits, read.truth, what.labels,
         temperature=what.temperature, thresholds=what.thresholds, groups=answered.groups,
+        taxonomy=what.taxonomy, rollup=what.rollup,
     )  # fmt: skip
-    learned = sum(photo.sha256 in what.learned for photo in decoded)
+    learned = sum(photo.sha256 in what.learned for photo in read.decoded)
     if learned:
-        steps.say(f"  {what.name} learned from {learned} of these {len(decoded)} photos, so its figures flatter.")
-    failed = [each for each in found.left_out if each.label] + failed
-    return Measured(what, used, measured, failed, answered, stack, learned, found.notes)
-
-
-def _answered(
-    what: Subject, decoded: Sequence[pixels.Decoded], truth: npt.NDArray[np.intp], logits: Logits
-) -> Answered:
-    return Answered(
-        logits=logits,
-        truth=truth,
-        labels=what.labels,
-        groups=group_photos(decoded),
-        stations=[photo.sample.station for photo in decoded],
-        infrared=np.array([photo.infrared for photo in decoded], bool),
-        sources=[photo.sample.source for photo in decoded],
-        names=[photo.sample.name for photo in decoded],
-    )
+        steps.say(f"  {what.name} learned from {learned} of these {len(read.decoded)} photos, so its figures flatter.")
+    return Measured(what, used, measured, read.failed, answered, read.stack, learned, read.notes)
 
 
 def write_report(measured: Measured, folder: Path) -> None:
@@ -153,7 +127,9 @@ def write_report(measured: Measured, folder: Path) -> None:
         DataError: the folder cannot be written.
     """
     what, answered = measured.subject, measured.answered
-    evaluation = evaluate(answered, temperature=what.temperature, thresholds=what.thresholds)
+    evaluation = evaluate(
+        answered, temperature=what.temperature, thresholds=what.thresholds, taxonomy=what.taxonomy, rollup=what.rollup
+    )
     warning = f"The model learned from {measured.learned} of these photos." if measured.learned else None
     counts = Counter(answered.labels[i] for i in answered.truth)
     report = Report(

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edge.model.bundle import Label
+from edge.model.taxonomy import taxonomy
+from trainer import labels
 from trainer.answered import Answered
 from trainer.dataset.questions import Question
 from trainer.evaluate import Evaluation, evaluate, temperature
@@ -15,7 +18,7 @@ from trainer.fit import Crossed, Fitted, Learned, Parts
 from trainer.photos import Photos
 from trainer.report.record import OUT_OF_FOLD, Answer
 from trainer.settings import Settings
-from trainer.thresholds import Thresholds, thresholds
+from trainer.thresholds import Thresholds, for_precision
 
 Rows = npt.NDArray[np.intp]
 
@@ -40,6 +43,7 @@ class Outcome:
         asked: the questions and what came out, the hardest first.
         crossed: grouped folds, if they were asked for.
         shipped: what was learned from all photos, if that is shipped.
+        labels: what each label is, as far as data set and table know.
         temperature, thresholds, answers: filled by :meth:`measure`.
     """
 
@@ -54,6 +58,11 @@ class Outcome:
     temperature: float = 1.0
     thresholds: Thresholds = field(default_factory=lambda: Thresholds((), None))
     answers: list[Answer] = field(default_factory=list)
+    labels: tuple[Label, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.labels = labels.known(self.photos.names, labels.of_data(self.data))
+        self._taxonomy = taxonomy(self.labels)
 
     @property
     def main(self) -> Asked:
@@ -74,7 +83,7 @@ class Outcome:
             warmth, limits = self._decisions(each.fitted, others if len(others) else each.fitted.unseen)
             measured = evaluate(
                 self.answered(each.question.test, each.fitted.logits[each.question.test]),
-                temperature=warmth, thresholds=limits.values,
+                temperature=warmth, thresholds=limits.values, taxonomy=self._taxonomy, rollup=limits.rollup,
             )  # fmt: skip
             self.answers.append(
                 Answer(
@@ -89,6 +98,7 @@ class Outcome:
         return evaluate(
             self.answered(self.fitted.unseen, self.fitted.unseen_logits),
             temperature=self.temperature, thresholds=self.thresholds.values,
+            taxonomy=self._taxonomy, rollup=self.thresholds.rollup,
         )  # fmt: skip
 
     def answered(self, rows: Rows, logits: npt.NDArray[np.float32]) -> Answered:
@@ -108,4 +118,5 @@ class Outcome:
     def _decisions(self, fitted: Fitted, rows: Rows) -> tuple[float, Thresholds]:
         logits = fitted.unseen_logits[np.isin(fitted.unseen, rows)]
         warmth = temperature(logits, self.photos.labels[rows])
-        return warmth, thresholds(self.answered(rows, logits), warmth)
+        wanted = self.settings.wanted_precision
+        return warmth, for_precision(self.answered(rows, logits), warmth, wanted, self._taxonomy)

@@ -204,6 +204,12 @@ def cached(sha256s: Sequence[str], spec: InputSpec, cache_folder: Path) -> Pixel
     return PixelStack(_Decoder(spec, cache_folder).cache, sha256s, spec)
 
 
+def dataset_digest(photos: Sequence[Decoded]) -> str:
+    """SHA-256 over the sorted lines ``sha256 label``: the same photos and labels give the same digest anywhere."""
+    lines = sorted(f"{photo.sha256} {photo.sample.label}\n" for photo in photos)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def is_infrared(pixels: Pixels) -> bool:
     """Whether a frame is grey nearly everywhere: an infrared photo, also one with a coloured clock in its banner.
 

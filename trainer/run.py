@@ -17,6 +17,7 @@ FORMAT = 2
 MODEL, MEASURED, FACTS, PHOTOS, UNREADABLE = "model.keras", "measured.keras", "run.json", "photos.csv", "unreadable.csv"
 HISTORY, LABELS, SUMMARY, SETTINGS = "history.csv", "labels.txt", "summary.txt", "train.toml"
 MISTAKES = "mistakes.jpg"
+TAXA = "labels.toml"
 
 TRAIN, VALIDATION, HOLDOUT, UNUSED = "train", "validation", "holdout", "left out"
 
@@ -63,6 +64,7 @@ class Facts:
         split: how photos were divided, in words.
         temperature: from photos that the model did not learn from.
         thresholds: C probabilities below which a label is not given; from the same photos.
+        rollup: the probability below which a taxon is not given either.
         refitted: whether the shipped model learned from all photos; ``measured.keras`` is then its twin that did not
             learn from the held-out ones, and the figures are the twin's.
         dataset_digest: SHA-256 over photos and labels.
@@ -87,6 +89,7 @@ class Facts:
     metrics: dict[str, Any]
     seconds: dict[str, float]
     trained_with: str
+    rollup: float | None = None
     format: int = FORMAT
 
 
@@ -102,6 +105,11 @@ class Run:
     def model_path(self) -> Path:
         """The Keras model that is shipped."""
         return self.folder / MODEL
+
+    @property
+    def labels_path(self) -> Path:
+        """What each label is; for the user to complete, and for :func:`trainer.labels.read`."""
+        return self.folder / TAXA
 
     @property
     def measured_path(self) -> Path:

@@ -38,6 +38,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "smoothing": (0.0, 0.5),
     "views": (0, 100),
     "test_share": (0.05, 0.5),
+    "wanted_precision": (0.5, 0.999),
     "seed": (0, 2**32 - 1),
 }
 _HEAD_LAYER = re.compile(r"(?P<units>[1-9]\d{0,4})|dropout:(?P<rate>0?\.\d{1,4})", re.ASCII)
@@ -76,6 +77,8 @@ class Settings:
         test_share: how many.
         cross_validate: also hold out each of five folds in turn.
         refit: ship a model that learned from all photos, also those held out to measure it.
+        wanted_precision: of the answers that are given, so many should be right; the less sure are rolled up, or left
+            ``unknown``. 0.5 gives every answer that is more likely right than wrong.
         seed: of splits, batches and views.
     """
 
@@ -113,6 +116,7 @@ class Settings:
     test_share: float = 0.2
     cross_validate: bool = False
     refit: bool = True
+    wanted_precision: float = 0.95
     seed: int = 0
 
     def __post_init__(self) -> None:

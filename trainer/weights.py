@@ -221,7 +221,7 @@ def _load_hdf5(model: keras.Model, backbone: Backbone, path: Path, file: Path) -
     """Load ``path``, which is ``file`` or was copied out of it."""
     try:
         with h5py.File(path, "r") as root:
-            layouts = _layouts(_walked(root, path, file))
+            layouts = _layouts(check_hdf5(root, path, file))
             pairs, head = _matched(model, backbone, layouts, file)
             for layer, stored in pairs:
                 layer.set_weights([_numbers(tensor, layer.name, file) for tensor in stored.tensors])
@@ -236,8 +236,17 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _walked(root: Any, path: Path, file: Path) -> _Tree:
-    """Look at every object, and refuse what weights do not need."""
+def check_hdf5(root: Any, path: Path, file: Path) -> _Tree:
+    """Look at every object, and refuse what weights do not need.
+
+    Args:
+        root: the opened file or a group in it.
+        path: where it lies.
+        file: what it is called, for messages.
+
+    Raises:
+        DataError: with code ``unsafe weights``.
+    """
     tree = _Tree(file, _largest_heap(path), {"": root})
     waiting = [("", root, 0)]
     while waiting:

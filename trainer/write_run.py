@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -18,11 +17,10 @@ import numpy.typing as npt
 
 from edge import pathtext
 from edge.errors import DataError
-from trainer import devices, fit, run, settings_file
+from trainer import devices, fit, labels, pixels, run, settings_file
 from trainer.evaluate import Evaluation
 from trainer.fit import Fitted, Parts
 from trainer.outcome import Outcome, Rows
-from trainer.photos import Photos
 from trainer.progress import Steps
 from trainer.report import page, sheet
 from trainer.report.record import Epoch, Report, Stage, galleries, gallery
@@ -45,6 +43,12 @@ def write(outcome: Outcome, network: keras.Model, steps: Steps, wall_s: float) -
             "written to; the same command with --resume then goes on from here.",
             code="not written",
         ) from error
+    bare = labels.incomplete(outcome.labels)
+    if bare:
+        steps.say(
+            f"  {', '.join(bare[:5])}{' and others' if len(bare) > 5 else ''}: what these are is not known. Before you "
+            f"export, complete {outcome.out / run.TAXA}."
+        )
 
 
 def _write(outcome: Outcome, network: keras.Model, steps: Steps, wall_s: float) -> None:
@@ -60,6 +64,7 @@ def _write(outcome: Outcome, network: keras.Model, steps: Steps, wall_s: float) 
         run.write(folder, facts, _photo_lines(outcome), outcome.photos.unreadable, lines)
         text = settings_file.text(outcome.data, outcome.settings)
         (folder / run.SETTINGS).write_text(text, encoding="utf-8")
+        (folder / run.TAXA).write_text(labels.text(outcome.labels), encoding="utf-8")
         (folder / run.SUMMARY).write_text(_summary(facts, outcome), encoding="utf-8")
         _report(folder, facts, outcome, stages)
         _sync(folder)
@@ -109,8 +114,9 @@ def _facts(outcome: Outcome, steps: Steps, wall_s: float) -> run.Facts:
         split=_describe_split(outcome),
         temperature=outcome.temperature,
         thresholds=outcome.thresholds.values,
+        rollup=outcome.thresholds.rollup,
         refitted=outcome.shipped is not None,
-        dataset_digest=_dataset_digest(outcome.photos),
+        dataset_digest=pixels.dataset_digest(outcome.photos.decoded),
         settings=asdict(outcome.settings),
         metrics=_metrics(outcome),
         seconds={**steps.seconds, "in all": round(wall_s, 2)},
@@ -136,6 +142,10 @@ def _metrics(outcome: Outcome) -> dict[str, Any]:
         found["regularisation_tried"] = {str(key): value for key, value in fitted.choice.accuracy.items()}
     if outcome.crossed is not None:
         found["grouped_folds"] = outcome.crossed.facts()
+    found["thresholds"] = {
+        "wanted_precision": outcome.thresholds.wanted,
+        "reached": [asdict(each) for each in outcome.thresholds.reached],
+    }
     if outcome.thresholds.chosen is not None:
         found["empty"] = asdict(outcome.thresholds.chosen)
     return found
@@ -144,12 +154,6 @@ def _metrics(outcome: Outcome) -> dict[str, Any]:
 def _describe_split(outcome: Outcome) -> str:
     groups = len(np.unique(outcome.photos.groups))
     return f"{outcome.main.question.name}: {sizes(outcome.main.parts)}; {groups} groups of bursts and near-duplicates"
-
-
-def _dataset_digest(photos: Photos) -> str:
-    """SHA-256 over the sorted lines ``sha256 label``: the same photos and labels give the same digest anywhere."""
-    lines = sorted(f"{photo.sha256} {photo.sample.label}\n" for photo in photos.decoded)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _photo_lines(outcome: Outcome) -> list[run.PhotoLine]:
@@ -247,7 +251,8 @@ def _summary(facts: run.Facts, outcome: Outcome) -> str:
     ]
     lines += [page.headline(answer) for answer in outcome.answers]
     lines += [
-        f"sure enough to decide: {main.coverage:.1%}, of these right: {main.accuracy_decided or 0:.1%}",
+        f"sure enough to decide: {main.coverage:.1%}, of these right: {main.accuracy_decided or 0:.1%}"
+        + (f"; {main.rolled_up} of {main.n} rolled up to a taxon" if main.rolled_up else ""),
         "",
         f"{'label':24} {'photos':>7} {'held out':>9} {'precision':>10} {'recall':>7}",
     ]
@@ -256,7 +261,18 @@ def _summary(facts: run.Facts, outcome: Outcome) -> str:
         + (f"{each.precision:10.1%} {each.recall:7.1%}" if each.n else f"{'-':>10} {'-':>7}")
         for label, each in main.per_class.items()
     ]
+    lines += ["", *_sureness(outcome)]
     return "\n".join(lines) + "\n"
+
+
+def _sureness(outcome: Outcome) -> list[str]:
+    """Where the wanted precision could not be shown, for a person."""
+    chosen = outcome.thresholds
+    bare = [each for each in chosen.reached if not each.shown]
+    if not bare or chosen.wanted is None:
+        return [f"every threshold shows the wanted precision of {chosen.wanted:.1%}"] if chosen.wanted else []
+    lines = [f"too few photos, or too few right, to show the wanted precision of {chosen.wanted:.1%}:"]
+    return lines + [f"  {each.label}: {each.right} of {each.said} right above {each.threshold:.2f}" for each in bare]
 
 
 def sizes(parts: Parts) -> str:

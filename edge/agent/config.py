@@ -2,35 +2,48 @@
 
 Every key is known or refused, every value is checked here, so nothing downstream meets a wrong one. Never writes.
 
+    species = ["fox", "roe deer"]  # labels of the animals that occur here, above the first table; all if left out
+
     [agent]
     settle_s = 2.0            # a file is whole when nothing has changed for so long
     scan_interval_s = 60.0    # how often the folders are searched, whatever the file events said
     event_gap_s = 120.0       # photos of one station closer than this are one event
     threads = 1               # of the model
+    order = "oldest"          # or "newest": which photos of a backlog come first; new ones always go before it
+
+    [power]
+    windows = ["20:00-06:00"] # local times at which photos are taken; all day if left out, and with --once
+    pause_s = 0.0             # rest after each photo of a backlog
+    cores = 2                 # at most so many photos of a backlog at a time
+    nice = 5                  # 0 to 19: how much other programs go before
 
     [[source]]
     path = "/srv/photos"      # below the root, like everything of a device
     station = "beech 4"
     camera = "cam-07"
     utc_offset = "+01:00"     # the camera's clock; cameras know no daylight saving
+
+The tables for space, people, deletion, alerts and status are in :mod:`edge.agent.config_upkeep`.
 """
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from edge.agent import config_upkeep
+from edge.agent.checked import Checked
+from edge.agent.config_upkeep import Upkeep
 from edge.errors import ConfigError
 
 FILE = Path("etc", "fieldmark", "config.toml")
 MAX_BYTES = 2**20
-_MOST_TEXT = 200
+MAX_SPECIES = 10_000
+ORDERS = ("oldest", "newest")
+_DAY_MINUTES = 24 * 60
 
 
 @dataclass(frozen=True)
@@ -58,14 +71,55 @@ class Agent:
     scan_interval_s: float = 60.0
     event_gap_s: float = 120.0
     threads: int = 1
+    order: str = "oldest"
+
+
+@dataclass(frozen=True)
+class Power:
+    """How much of the device the agent may use; see the top of this file.
+
+    Attributes:
+        windows: (from, to) in minutes after local midnight, the end not included; from above to where it is past
+            midnight. All day if empty.
+    """
+
+    windows: tuple[tuple[int, int], ...] = ()
+    pause_s: float = 0.0
+    cores: int = 2
+    nice: int = 5
+
+    def closed_s(self, minute: float) -> float:
+        """How many seconds photos must wait at this time of day.
+
+        Args:
+            minute: minutes after local midnight.
+        """
+        if not self.windows or any(
+            (minute - start) % _DAY_MINUTES < _length(start, end) for start, end in self.windows
+        ):
+            return 0.0
+        return 60 * min((start - minute) % _DAY_MINUTES for start, _ in self.windows)
+
+
+def _length(start: int, end: int) -> int:
+    return (end - start) % _DAY_MINUTES or _DAY_MINUTES
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything in the file."""
+    """Everything in the file.
+
+    Attributes:
+        species: labels of the animals that occur at the device's stations; all if None. An unsure or foreign animal is
+            rolled up; see :mod:`edge.model.taxonomy`. Checked against the bundle when its model is loaded.
+        upkeep: space, people, deletion, alerts and status.
+    """
 
     sources: tuple[Source, ...] = ()
     agent: Agent = field(default_factory=Agent)
+    power: Power = field(default_factory=Power)
+    species: tuple[str, ...] | None = None
+    upkeep: Upkeep = field(default_factory=Upkeep)
 
 
 def load(root: Path) -> Config:
@@ -80,7 +134,7 @@ def load(root: Path) -> Config:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        return Config()
+        return Config(upkeep=config_upkeep.defaults(root))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
     if len(data) > MAX_BYTES:
@@ -103,22 +157,26 @@ def check_utc_offset(text: str, where: str) -> str:
     return text
 
 
-class _Reader:
+class _Reader(Checked):
     """Walks the tables of one file and says where it is."""
 
-    def __init__(self, path: Path, root: Path) -> None:
-        self.path, self.root = path, root
-
     def config(self, tables: dict[str, Any]) -> Config:
-        self.check_keys("", tables, ("source", "agent"))
+        self.check_keys("", tables, ("species", "source", "agent", "power", *config_upkeep.TABLES))
         agent = self.table("agent", tables.get("agent", {}))
         self.check_keys("agent", agent, (each.name for each in fields(Agent)))
-        listed = tables.get("source", [])
-        if not isinstance(listed, list):
-            raise self.refuse("source", "a single table", "[[source]] in double brackets")
+        power = self.table("power", tables.get("power", {}))
+        self.check_keys("power", power, (each.name for each in fields(Power)))
+        listed = self.tables("source", tables.get("source", []))
         sources = tuple(self.source(f"source[{i}]", source) for i, source in enumerate(listed, 1))
+        upkeep = config_upkeep.read(self, tables)
         self.check_apart([source.path for source in sources])
-        return Config(sources, self.agent(agent))
+        self.check_copies([source.path for source in sources], upkeep)
+        return Config(sources, self.agent(agent), self.power(power), self.species(tables.get("species")), upkeep)
+
+    def species(self, listed: Any) -> tuple[str, ...] | None:
+        return (
+            None if listed is None else self.texts("species", listed, MAX_SPECIES, 'labels such as ["fox", "roe deer"]')
+        )
 
     def check_apart(self, paths: list[Path]) -> None:
         """One source inside another would find the same photos twice."""
@@ -126,6 +184,14 @@ class _Reader:
             for inner in paths[:i] + paths[i + 1 :]:
                 if inner.is_relative_to(outer):
                     raise ConfigError(f"{self.path}: the source {inner} lies in the source {outer}. Keep one of them.")
+
+    def check_copies(self, sources: list[Path], upkeep: Upkeep) -> None:
+        """Copies below a source would be found as photos, and photos below the copies be their own copy."""
+        for policy in upkeep.deletes:
+            for source in sources:
+                copies = policy.copied_to
+                if copies and (copies.is_relative_to(source) or source.is_relative_to(copies)):
+                    raise ConfigError(f"{self.path}: the copies in {copies} and the source {source} are not apart.")
 
     def agent(self, table: dict[str, Any]) -> Agent:
         return Agent(
@@ -135,53 +201,38 @@ class _Reader:
             ),
             event_gap_s=self.number("agent.event_gap_s", table.get("event_gap_s", Agent.event_gap_s), 1, 86_400),
             threads=int(self.number("agent.threads", table.get("threads", Agent.threads), 1, 64, whole=True)),
+            order=self.one_of("agent.order", table.get("order", Agent.order), ORDERS),
         )
+
+    def power(self, table: dict[str, Any]) -> Power:
+        windows = table.get("windows", [])
+        if not isinstance(windows, list) or len(windows) > 24:
+            raise self.refuse("power.windows", repr(windows)[:80], 'a list such as ["20:00-06:00"]')
+        return Power(
+            windows=tuple(self.window(f"power.windows[{i}]", each) for i, each in enumerate(windows, 1)),
+            pause_s=self.number("power.pause_s", table.get("pause_s", Power.pause_s), 0, 3600),
+            cores=int(self.number("power.cores", table.get("cores", Power.cores), 1, 64, whole=True)),
+            nice=int(self.number("power.nice", table.get("nice", Power.nice), 0, 19, whole=True)),
+        )
+
+    def window(self, where: str, value: Any) -> tuple[int, int]:
+        """Minutes after midnight of both ends."""
+        time = r"([01]\d|2[0-3]):([0-5]\d)"
+        match = re.fullmatch(rf"{time}-(?:{time}|24:00)", value, re.ASCII) if isinstance(value, str) else None
+        if match is None:
+            raise self.refuse(where, repr(value)[:80], "local times such as 20:00-06:00")
+        start = int(match[1]) * 60 + int(match[2])
+        return start, int(match[3]) * 60 + int(match[4]) if match[3] else _DAY_MINUTES
 
     def source(self, where: str, value: Any) -> Source:
         table = self.table(where, value)
         self.check_keys(where, table, (each.name for each in fields(Source)))
         if "path" not in table:
             raise ConfigError(f'{self.path}: {where} has no path. Add path = "/folder/of/photos".')
-        path = self.text(f"{where}.path", table["path"], 4000)
         offset = self.text_or_none(f"{where}.utc_offset", table.get("utc_offset"))
         return Source(
-            # Below the root, so that a card mounted on a workstation means its own folders.
-            path=self.root / os.path.normpath("/" + path.lstrip("/")).lstrip("/"),
+            path=self.below_root(f"{where}.path", table["path"]),
             station=self.text_or_none(f"{where}.station", table.get("station")),
             camera=self.text_or_none(f"{where}.camera", table.get("camera")),
             utc_offset=check_utc_offset(offset, f"{self.path}: {where}.utc_offset") if offset else None,
         )
-
-    def table(self, where: str, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise self.refuse(where, repr(value), "a table")
-        return value
-
-    def check_keys(self, where: str, table: dict[str, Any], known: Iterable[str]) -> None:
-        names = list(known)
-        for key in table:
-            if key not in names:
-                nearest = max(names, key=lambda name: difflib.SequenceMatcher(None, key, name).ratio())
-                full = f"{where}.{key}" if where else key
-                raise ConfigError(
-                    f"{self.path}: {full} is no setting. The nearest is `{nearest}`; there are {', '.join(names)}.",
-                    code="unknown key",
-                )
-
-    def number(self, where: str, value: Any, low: float, high: float, *, whole: bool = False) -> float:
-        kinds = int if whole else (int, float)
-        if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
-            what = "a whole number" if whole else "a number"
-            raise self.refuse(where, repr(value), f"{what} from {low} to {high}")
-        return value
-
-    def text(self, where: str, value: Any, most: int = _MOST_TEXT) -> str:
-        if not isinstance(value, str) or not value.strip() or len(value) > most or not value.isprintable():
-            raise self.refuse(where, repr(value)[:80], f"1 to {most} printable characters")
-        return value.strip()
-
-    def text_or_none(self, where: str, value: Any) -> str | None:
-        return None if value is None else self.text(where, value)
-
-    def refuse(self, where: str, found: str, expected: str) -> ConfigError:
-        return ConfigError(f"{self.path}: {where} is {found}, expected {expected}.")

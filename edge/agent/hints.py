@@ -1,15 +1,17 @@
 """File events as hints: the one place that names the watchdog library.
 
-Without events (too many folders for the kernel's limit, a network folder, a folder that appears later) the agent
-still finds everything by searching. Never decides that a file is ready.
+Without events (too many folders for the kernel's limit, a network folder, more events than are kept) the agent still
+finds everything by searching. Never decides that a file is ready.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from watchdog.events import (
@@ -22,20 +24,26 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers import Observer
+from watchdog.observers.api import ObservedWatch
 
 MOST_QUEUED = 10_000
+_LIBRARY = logging.getLogger("watchdog")
 _FILES: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent, FileMovedEvent]
 _FOLDERS: list[type[FileSystemEvent]] = [DirCreatedEvent, DirMovedEvent]
 
 
 class FileEvents:
-    """Names of files that were closed or moved in, from a thread that listens to the kernel."""
+    """Names of files that were closed or moved in, and of new folders, from threads that listen to the kernel."""
 
     def __init__(self) -> None:
         # A SimpleQueue, since its put() may be called from a signal handler.
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._lost = threading.Event()
         self._observer = Observer()
+        self._handler = _Handler(self._put)
+        self._watches: dict[Path, ObservedWatch] = {}
+        self._warnings = _Warnings(self._lose)
+        _LIBRARY.addHandler(self._warnings)
 
     def listen(self, folders: Iterable[Path]) -> list[str]:
         """Start to listen.
@@ -43,19 +51,35 @@ class FileEvents:
         Returns:
             Why some folders cannot be listened to; they are only searched then.
         """
-        troubles = []
-        handler = _Handler(self._put, self._lose)
         self._observer.start()
-        for folder in folders:
-            try:
-                self._observer.schedule(handler, str(folder), recursive=True, event_filter=_FILES + _FOLDERS)
-            except OSError as error:
-                reason = error.strerror or str(error)
-                troubles.append(f"{folder}: no file events here ({reason}); it is searched at intervals.")
-        return troubles
+        return [trouble for folder in folders if (trouble := self._schedule(folder))]
+
+    def listen_again(self, folder: Path) -> str | None:
+        """Listen to a folder anew: what is mounted there now is another one, which the kernel does not tell of.
+
+        Returns:
+            Why it cannot be listened to.
+        """
+        if not self._observer.is_alive():
+            return None  # nobody asked for events
+        if watch := self._watches.pop(folder, None):
+            with suppress(KeyError, OSError):  # it may have ended with its folder
+                self._observer.unschedule(watch)
+        return self._schedule(folder)
+
+    def _schedule(self, folder: Path) -> str | None:
+        try:
+            self._watches[folder] = self._observer.schedule(
+                self._handler, str(folder), recursive=True, event_filter=_FILES + _FOLDERS
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            return f"{folder}: no file events here ({reason}); it is searched at intervals."
+        return None
 
     def close(self) -> None:
         """Stop listening."""
+        _LIBRARY.removeHandler(self._warnings)
         if self._observer.is_alive():
             self._observer.stop()
             self._observer.join()
@@ -65,7 +89,8 @@ class FileEvents:
         self._queue.put(None)
 
     def wait(self, timeout_s: float) -> list[str]:
-        """Paths of files that were closed, created or moved in; empty after ``timeout_s`` or :meth:`wake`."""
+        """Paths of files that were closed, created or moved in, and of folders that are new; empty after ``timeout_s``
+        or :meth:`wake`."""
         found: dict[str, None] = {}  # in order, each once
         try:
             path = self._queue.get(timeout=max(0.0, timeout_s))
@@ -93,14 +118,22 @@ class FileEvents:
         self._queue.put(None)
 
 
+class _Warnings(logging.Handler):
+    """The library warns in its own log, and nowhere else, where the kernel had more events than it keeps."""
+
+    def __init__(self, lose: Callable[[], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._lose = lose
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lose()
+
+
 class _Handler(FileSystemEventHandler):
     """Called in the listening thread."""
 
-    def __init__(self, put: Callable[[str], None], lose: Callable[[], None]) -> None:
-        self._put, self._lose = put, lose
+    def __init__(self, put: Callable[[str], None]) -> None:
+        self._put = put
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.is_directory:  # files can be in it before the kernel tells of them
-            self._lose()
-        else:
-            self._put(os.fsdecode(event.dest_path or event.src_path))
+        self._put(os.fsdecode(event.dest_path or event.src_path))

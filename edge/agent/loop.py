@@ -1,57 +1,54 @@
-"""From a ready photo to a durable row: read once, decode once, classify, commit.
+"""From a ready photo to a durable row.
 
-A photo that fails is a row with its reason and never ends the loop; only the log itself failing does. Never alters,
-moves or deletes a photo, and never prints: it says what happened to whoever runs it.
+Photos that an event named, or that come one at a time, are a transaction each; of a backlog several are, and a helper
+examines some of them at the same time. Nothing is called done before it is durable. A photo that fails is a row with
+its reason and never ends the loop; only the log itself failing does. Never alters, moves or deletes a photo, and never
+prints: it says what happened to whoever runs it.
 """
 
 from __future__ import annotations
 
-import enum
+import queue
 import signal
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from edge import pathtext
-from edge import photo as photos
-from edge.agent.watch import Candidate, again
-from edge.errors import ModelError, PhotoError
-from edge.log.store import BundleFacts, Detection, Failure, FileFacts, FileKey, Log, PhotoFacts
+from edge.agent.examine import (
+    RETRY_CODES,
+    Finding,
+    ImageClassifier,
+    Outcome,
+    Preview,
+    examine,
+    text_of,
+)
+from edge.agent.helper import MOST_GIVEN, Found, Helper
+from edge.agent.watch import Candidate
+from edge.errors import FieldmarkError, LogError
+from edge.log.store import Alert, BundleFacts, Detection, Failure, FileFacts, FileKey, Log, PhotoFacts
 
 if TYPE_CHECKING:
     from edge.model.bundle import Manifest
     from edge.model.classify import Answer
 
-# The same bytes may do better after a restart: the card is back, rights are set, or the new model has no strip to cut.
-_RETRY_CODES = frozenset({"denied", "unreadable", "too small"})
-_MOST_TEXT = 200
+__all__ = ["Done", "ImageClassifier", "Intake", "Model", "Outcome", "StopFlag", "bundle_facts", "stopped_by_signals"]
 
+BATCH_PHOTOS, BATCH_S = 8, 2.0
+"""So many photos of a backlog are one transaction, or those of so long a time."""
+_HELP_AFTER = 4
+"""So many photos without a pause are a backlog that is worth a helper's memory."""
 
-class Outcome(enum.Enum):
-    """What became of one file."""
-
-    CLASSIFIED = "classified"
-    DUPLICATE = "duplicate"
-    FAILED = "failed"
-    CHANGED = "changed"  # while it was read: not a row yet
-    EARLY = "early"  # just closed and not whole: not a row before it has settled
-    GONE = "gone"
-
-
-class ImageClassifier(Protocol):
-    """What the loop needs of :class:`edge.model.classify.Classifier`."""
-
-    @property
-    def runtime(self) -> str:
-        """Its name."""
-
-    def classify_image(self, image: Image.Image) -> Answer:
-        """Classify an opened photo, decoding it."""
+Alerts = Callable[[FileFacts, PhotoFacts, Detection], Sequence[Alert]]
+"""Messages about a newly classified photo; they are stored together with its row."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Done:
-    """One file's end, for whoever runs the loop to say. ``label`` and ``confidence`` of a detection."""
+    """One file's end, for whoever runs the loop to say.
+
+    Attributes:
+        label, confidence: of a detection.
+        reason: of a failure; with a detection, what is visibly wrong with the photo.
+    """
 
     candidate: Candidate
     outcome: Outcome
@@ -128,44 +130,108 @@ def bundle_facts(manifest: Manifest, digest: str) -> BundleFacts:
     )
 
 
+@dataclass(frozen=True)
+class Help:
+    """What a backlog may use beside one core.
+
+    Attributes:
+        helpers: at most so many threads.
+        classifier: makes one for a helper.
+        say: told where that fails; the backlog goes on without.
+    """
+
+    helpers: int
+    classifier: Callable[[], ImageClassifier]
+    say: Callable[[str], None] = lambda line: None
+
+
+@dataclass(slots=True)
+class _Helping:
+    helper: Helper
+    given: int = 0
+
+
+@dataclass(slots=True)
+class _Held:
+    """Findings that are not written yet."""
+
+    findings: list[Finding] = field(default_factory=list)
+    since_s: float = 0.0
+
+
 class Intake:
-    """Takes ready files into the log, one transaction each.
+    """Takes ready files into the log.
 
     Attributes:
         counts: how many files ended in which way so far.
     """
 
-    def __init__(self, log: Log, model: Model, device: str) -> None:
-        """Start a run. Files whose earlier failure deserves another try are taken again, once.
+    def __init__(
+        self,
+        log: Log,
+        model: Model,
+        device: str,
+        *,
+        help: Help | None = None,
+        preview: Preview | None = None,
+        alerts: Alerts | None = None,
+    ) -> None:
+        """Start a run. Files whose earlier failure deserves another try are taken again, once and then as
+        :data:`edge.log.store.RETRY_AFTER_S` says.
 
         Raises:
             LogError: the log cannot be written.
         """
         self._log, self._model, self._device = log, model, device
-        self._retries = log.retries()
+        self._help = help or Help(0, lambda: model.classifier)
+        self._preview, self._alerts = preview, alerts
+        self._retries = log.retries(model.bundle.model_digest)
+        self._in_hand: set[FileKey] = set()
+        self._held = _Held()
+        self._found: Found = queue.SimpleQueue()
+        self._helping: list[_Helping] = []
+        self._in_a_row = 0
         self.counts: Counter[Outcome] = Counter()
         log.add_bundle(model.bundle)
 
     def known(self, candidate: Candidate) -> bool:
-        """Whether this very file (path, size, time) needs nothing more."""
-        seen = self._log.seen(self._key(candidate))
-        return seen is not None and not (seen.retry and seen.file_id in self._retries)
+        """Whether this very file (path, size, time) needs nothing more, or is in hand."""
+        key = self._key(candidate)
+        if key in self._in_hand:
+            return True
+        seen = self._log.seen(key)
+        if seen is None:
+            return False
+        if not seen.retry:
+            return True
+        due = seen.next_try_utc is not None and datetime.fromisoformat(seen.next_try_utc) <= datetime.now(UTC)
+        return not due and seen.file_id not in self._retries
 
-    def take_all(self, ready: Iterable[Candidate], put_back: Callable[[Candidate], None]) -> Iterator[Done]:
-        """Take files as they become ready.
+    def take_all(
+        self, ready: Iterable[Candidate | None], put_back: Callable[[Candidate], None]
+    ) -> Iterator[Done | None]:
+        """Take files as they become ready. What is yielded is durable. ``None`` comes where ``ready`` has one: nothing
+        is in hand then.
 
         Args:
             put_back: takes a file that changed while it was read, or was read too early, to be taken again later.
 
         Raises:
-            LogError: the log cannot be written. The photo in hand is not in it then.
+            LogError: the log cannot be written. What was not yielded may not be in it.
         """
-        for candidate in ready:
-            done = self.take(candidate)
-            self.counts[done.outcome] += 1
-            if done.outcome in (Outcome.CHANGED, Outcome.EARLY):
-                put_back(candidate)
-            yield done
+        try:
+            for candidate in ready:
+                if candidate is None:
+                    self._in_a_row = 0
+                    yield from self._finish(put_back)
+                    yield None
+                else:
+                    yield from self._hand_on(candidate, put_back)
+            yield from self._finish(put_back)
+        finally:
+            for each in self._helping:
+                each.helper.close()
+            self._helping.clear()
 
     def take(self, candidate: Candidate) -> Done:
         """Bring one file into the log; on return its row is durable. A file that may not be whole yet gets none.
@@ -173,65 +239,147 @@ class Intake:
         Raises:
             LogError: the log cannot be written.
         """
-        found = _read(candidate)
-        if again(candidate) not in (candidate, None):  # its row would have the wrong size and time
-            return Done(candidate, Outcome.CHANGED, reason="it changed while it was read")
-        if isinstance(found, PhotoError):
-            if found.code == "missing":
-                return Done(candidate, Outcome.GONE, reason=_text(found))
-            return self._unreadable(candidate, found, None)
-        try:
-            return self._classify(candidate, found)
-        except PhotoError as error:
-            return self._unreadable(candidate, error, found)
+        finding = self._examined(candidate)
+        return self._no_row(finding) or self._write(finding)
 
-    def _classify(self, candidate: Candidate, photo: photos.Photo) -> Done:
-        image = photos.open_image(photo.data, candidate.path.name)
-        file, facts = self._file(candidate, image), _photo_facts(photo.sha256, image)  # decoding changes image.size
-        if self._log.classified(photo.sha256):
-            self._add(file, photo=facts)
+    def _hand_on(self, candidate: Candidate, put_back: Callable[[Candidate], None]) -> Iterator[Done]:
+        """Give a photo to a helper that has time for it, or examine it here."""
+        self._in_a_row += 1
+        self._in_hand.add(self._key(candidate))
+        if helping := self._free_helper(candidate):
+            helping.given += 1
+            helping.helper.give(candidate)
+        else:
+            yield from self._hold(self._examined(candidate), put_back)
+        yield from self._collect(put_back, wait=False)
+
+    def _free_helper(self, candidate: Candidate) -> _Helping | None:
+        if candidate.live or self._in_a_row < _HELP_AFTER:
+            return None
+        for helping in self._helping:
+            if helping.given < MOST_GIVEN:
+                return helping
+        return self._another_helper() if len(self._helping) < self._help.helpers else None
+
+    def _another_helper(self) -> _Helping | None:
+        try:
+            classifier = self._help.classifier()
+        except (FieldmarkError, MemoryError) as error:
+            self._help.say(f"one core must do: {error}")
+            self._help = Help(0, self._help.classifier)
+            return None
+        self._helping.append(_Helping(Helper(classifier, self._log.path, self._found, self._preview)))
+        return self._helping[-1]
+
+    def _finish(self, put_back: Callable[[Candidate], None]) -> Iterator[Done]:
+        """Wait for the helpers and write everything."""
+        yield from self._collect(put_back, wait=True)
+        yield from self._commit()
+
+    def _collect(self, put_back: Callable[[Candidate], None], *, wait: bool) -> Iterator[Done]:
+        """Take what helpers have found."""
+        while any(each.given for each in self._helping):
+            try:
+                helper, finding = self._found.get(block=wait)
+            except queue.Empty:
+                return
+            next(each for each in self._helping if each.helper is helper).given -= 1
+            yield from self._hold(finding, put_back)
+
+    def _hold(self, finding: Finding, put_back: Callable[[Candidate], None]) -> Iterator[Done]:
+        """Keep a finding until its transaction."""
+        if done := self._no_row(finding):
+            self._in_hand.discard(self._key(finding.candidate))
+            self.counts[done.outcome] += 1
+            if done.outcome is not Outcome.GONE:
+                put_back(finding.candidate)
+            yield done
+            return
+        held = self._held
+        if not held.findings:
+            held.since_s = time.monotonic()
+        held.findings.append(finding)
+        full = len(held.findings) >= BATCH_PHOTOS or time.monotonic() - held.since_s >= BATCH_S
+        if finding.candidate.live or full:
+            yield from self._commit()
+
+    def _commit(self) -> Iterator[Done]:
+        findings, self._held.findings = self._held.findings, []
+        if not findings:
+            return
+        with self._log.batch() if len(findings) > 1 else nullcontext():
+            ended = [self._write(finding) for finding in findings]
+        for done in ended:
+            self._in_hand.discard(self._key(done.candidate))
+            self.counts[done.outcome] += 1
+            yield done
+
+    def _examined(self, candidate: Candidate) -> Finding:
+        def classified(sha256: str) -> bool:
+            held = any(each.sha256 == sha256 and each.answer for each in self._held.findings)
+            return held or self._is_classified(candidate, sha256)
+
+        return examine(candidate, self._model.classifier, classified=classified, preview=self._preview)
+
+    def _is_classified(self, candidate: Candidate, sha256: str) -> bool:
+        """An old photo is done when this model has classified it; of a new file any model's answer is enough."""
+        return self._log.classified(sha256, self._model.bundle.model_digest if candidate.old else None)
+
+    def _no_row(self, finding: Finding) -> Done | None:
+        """The end of a file of which nothing is written."""
+        if finding.taken is not None:
+            return None
+        outcome = finding.outcome
+        if finding.candidate.old and outcome is Outcome.CHANGED:
+            outcome = Outcome.GONE  # what is there now is another file, which a search finds
+        return Done(finding.candidate, outcome, reason=finding.reason)
+
+    def _write(self, finding: Finding) -> Done:
+        """Write one finding; in a batch it is durable when that ends."""
+        try:
+            return self._add(finding)
+        except LogError as error:
+            if error.code != "refused":
+                raise
+            # Without this the same photo would end the agent at every start.
+            return self._add_failure(finding, Failure("refused", text_of(error), sha256=finding.sha256))
+
+    def _add(self, finding: Finding) -> Done:
+        candidate, photo = finding.candidate, finding.photo
+        if finding.code is not None:
+            retry = finding.code in RETRY_CODES
+            digest = self._model.bundle.model_digest
+            return self._add_failure(
+                finding, Failure(finding.code, finding.reason or "", retry, finding.sha256, model_digest=digest)
+            )
+        assert photo is not None
+        file = self._file(finding)
+        if self._is_classified(candidate, photo.sha256):
+            self._retries.discard(self._log.add_file(file, photo=photo, detection=None, failure=None))
             return Done(candidate, Outcome.DUPLICATE)
-        try:
-            answer = self._model.classifier.classify_image(image)
-        except ModelError as error:
-            self._add(file, photo=facts, failure=Failure(error.code, _text(error), retry=True))
-            return Done(candidate, Outcome.FAILED, reason=_text(error))
-        self._add(file, photo=facts, detection=self._detection(answer))
-        return Done(candidate, Outcome.CLASSIFIED, answer.decision.label, answer.decision.confidence)
+        if finding.answer is None:
+            reason = "it is a copy of a photo that the log did not take."
+            return self._add_failure(finding, Failure("refused", reason, retry=True, sha256=photo.sha256))
+        detection = self._detection(finding.answer)
+        alerts = self._alerts(file, photo, detection) if self._alerts and not candidate.old else ()
+        file_id = self._log.add_file(file, photo=photo, detection=detection, failure=None, alerts=alerts)
+        self._retries.discard(file_id)
+        outcome = Outcome.RECLASSIFIED if candidate.old else Outcome.CLASSIFIED
+        return Done(candidate, outcome, detection.label, detection.confidence, finding.damage)
 
-    def _unreadable(self, candidate: Candidate, error: PhotoError, photo: photos.Photo | None) -> Done:
-        """A row for a file that is no photo, or none that can be decoded; none yet where it may still be written."""
-        if candidate.early and error.code != "video":  # that is known by its name
-            return Done(candidate, Outcome.EARLY, reason=f"tried again once it has settled: {_text(error)}")
-        image, sha256 = None, None
-        if photo:
-            sha256 = photo.sha256
-            with suppress(PhotoError):  # a truncated photo still opens, and has its time in EXIF
-                image = photos.open_image(photo.data)
-        self._add(
-            self._file(candidate, image),
-            failure=Failure(error.code, _text(error), error.code in _RETRY_CODES, sha256),
-        )
-        return Done(candidate, Outcome.FAILED, reason=_text(error))
+    def _add_failure(self, finding: Finding, failure: Failure) -> Done:
+        photo = finding.photo if finding.answer is None else None
+        file_id = self._log.add_file(self._file(finding), photo=photo, detection=None, failure=failure)
+        self._retries.discard(file_id)  # this run has had its try; the log says when the next one is due
+        return Done(finding.candidate, Outcome.FAILED, reason=failure.reason)
 
-    def _add(
-        self,
-        file: FileFacts,
-        *,
-        photo: PhotoFacts | None = None,
-        detection: Detection | None = None,
-        failure: Failure | None = None,
-    ) -> None:
-        file_id = self._log.add_file(file, photo=photo, detection=detection, failure=failure)
-        self._retries.discard(file_id)  # this run has had its try
-
-    def _file(self, candidate: Candidate, image: Image.Image | None) -> FileFacts:
-        source = candidate.source
-        taken = photos.taken(candidate.path, candidate.mtime_ns / 1e9, image, source.utc_offset)
-        return FileFacts(self._key(candidate), taken, source.station, source.camera)
+    def _file(self, finding: Finding) -> FileFacts:
+        source = finding.candidate.source
+        assert finding.taken is not None
+        return FileFacts(self._key(finding.candidate), finding.taken, source.station, source.camera)
 
     def _key(self, candidate: Candidate) -> FileKey:
-        source = pathtext.to_text(candidate.source.path)
+        source = _source_text(candidate.source.path)
         return FileKey(self._device, source, candidate.text, candidate.size_bytes, candidate.mtime_ns)
 
     def _detection(self, answer: Answer) -> Detection:
@@ -248,18 +396,6 @@ class Intake:
         )
 
 
-def _photo_facts(sha256: str, image: Image.Image) -> PhotoFacts:
-    make, model = photos.camera(image)
-    return PhotoFacts(sha256, image.width, image.height, make and make[:_MOST_TEXT], model and model[:_MOST_TEXT])
-
-
-def _read(candidate: Candidate) -> photos.Photo | PhotoError:
-    try:
-        return photos.read(candidate.path)
-    except PhotoError as error:
-        return error
-
-
-def _text(error: Exception) -> str:
-    """A message that may hold a file name, as text that the log takes."""
-    return pathtext.to_text(str(error))
+@lru_cache(maxsize=64)
+def _source_text(path: Path) -> str:
+    return pathtext.to_text(path)

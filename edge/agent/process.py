@@ -12,9 +12,9 @@ import sys
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from edge.agent.config import Agent, Source
+from edge.agent.config import Agent, Power, Source
 from edge.agent.loop import Done, Model, Outcome
 from edge.agent.run import Plan, Result, run
 from edge.errors import FieldmarkError, one_line
@@ -46,7 +46,10 @@ def from_text(text: str) -> tuple[Plan, bool]:
     values = json.loads(text)
     plan = values["plan"]
     sources = tuple(Source(**source | {"path": Path(source["path"])}) for source in plan["sources"])
-    changed = {"slot": Path(plan["slot"]), "log": Path(plan["log"]), "agent": Agent(**plan["agent"])}
+    changed: dict[str, Any] = {"slot": Path(plan["slot"]), "log": Path(plan["log"]), "agent": Agent(**plan["agent"])}
+    changed["species"] = None if plan["species"] is None else tuple(plan["species"])
+    windows = tuple((start, end) for start, end in plan["power"]["windows"])
+    changed["power"] = Power(**plan["power"] | {"windows": windows})
     return Plan(**plan | changed | {"sources": sources}), values["as_json"]
 
 
@@ -113,6 +116,8 @@ def result_lines(result: Result, log: Path) -> list[str]:
         f"{counted(rows, 'new file')} in {log}: {counts['classified']} classified, {counts['duplicate']} copies, "
         f"{counts['failed']} failed; {result.already} were in it before."
     ]
+    if again := counts["reclassified"]:
+        lines.append(f"{counted(again, 'photo')} that the log had already, classified by this model too.")
     if result.not_ready:
         lines.append(f"{counted(result.not_ready, 'unfinished file')} left for the next time.")
     if result.stopped:
@@ -124,6 +129,7 @@ def main(arguments: list[str]) -> int:
     """The process. The one place in it where an exception ends as a line and a code."""
     try:
         plan, as_json = from_text(arguments[0])
+        os.nice(plan.power.nice)
         carry_out(plan, as_json=as_json)
     except KeyboardInterrupt:  # before the first photo; later it is a wish to stop
         return INTERRUPTED
@@ -138,7 +144,8 @@ def main(arguments: list[str]) -> int:
 
 def _what(done: Done) -> str:
     if done.label is not None and done.confidence is not None:
-        return f"{done.label} {done.confidence:.2f}"
+        damaged = f", damaged: {done.reason}" if done.reason else ""
+        return f"{done.label} {done.confidence:.2f}{damaged}"
     if done.outcome is Outcome.DUPLICATE:
         return "a copy of a photo that is in the log"
     return f"{done.outcome.value}: {done.reason}"

@@ -6,21 +6,29 @@ signature: a plan names the bundle by the digest of a manifest that was verified
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 
-from edge.agent.config import Agent, Config, Source
+from edge import pathtext
+from edge.agent.config import Agent, Config, Power, Source
 from edge.agent.hints import FileEvents
-from edge.agent.loop import Done, Intake, Model, Outcome, bundle_facts, stopped_by_signals
-from edge.agent.watch import Watch
+from edge.agent.loop import Done, Help, Intake, Model, Outcome, bundle_facts, stopped_by_signals
+from edge.agent.watch import Candidate, Watch
 from edge.errors import ConfigError, DeviceError
-from edge.log import store
+from edge.log import damage, store, unclassified
+from edge.log.store import Log
 from edge.model import bundle as bundles
 from edge.model.classify import Classifier
+
+HEARTBEAT_S = 300.0
+_SOFTWARE_TIME_S = 1_735_689_600.0  # 2025: a device that says less does not know the time
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,9 @@ class Plan:
         log: the log's file.
         once: end when everything that is there has its row.
         patience_s: with ``once``, how long files are waited for that are still being written.
+        species: labels of the animals that occur here; all if None.
+        power: how much of the device it may use.
+        reclassify: also classify the photos in the log that this model has not seen, the newest first.
     """
 
     device: str
@@ -47,6 +58,9 @@ class Plan:
     agent: Agent
     once: bool = False
     patience_s: float = 10.0
+    species: tuple[str, ...] | None = None
+    power: Power = field(default_factory=Power)
+    reclassify: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,12 +112,16 @@ def load_model(plan: Plan) -> Model:
     Raises:
         DeviceError: with code ``damaged``: the slot no longer holds what was verified.
         ModelError: no runtime that passed the gate is installed, or the model does not load.
+        ConfigError: the bundle does not know one of the species.
     """
     data = _whole(plan.slot / bundles.MANIFEST, plan.digest)
     manifest = bundles.parse_manifest(data, bundles.MANIFEST)
+    return Model(_classifier(plan, manifest), bundle_facts(manifest, plan.digest), plan.development)
+
+
+def _classifier(plan: Plan, manifest: bundles.Manifest) -> Classifier:
     model = _whole(plan.slot / bundles.MODEL, manifest.model.sha256)
-    classifier = Classifier(model, manifest, threads=plan.agent.threads)
-    return Model(classifier, bundle_facts(manifest, plan.digest), plan.development)
+    return Classifier(model, manifest, threads=plan.agent.threads, species=plan.species)
 
 
 def run(
@@ -119,6 +137,7 @@ def run(
     Raises:
         DeviceError: the bundle is damaged.
         ModelError: the model does not load here.
+        ConfigError: the bundle does not know one of the species.
         LogError: the log cannot be opened or written. What was committed stays.
     """
     model = load_model(plan)
@@ -126,25 +145,136 @@ def run(
     with (
         closing(FileEvents()) as hints,
         stopped_by_signals(hints.wake) as stop,
-        store.open_for_writing(plan.log) as log,
+        damage.open_or_set_aside(plan.log, say) as log,
     ):
-        intake = Intake(log, model, plan.device)
-        watch = Watch(
-            plan.sources,
-            known=intake.known,
-            hints=hints,
-            settle_s=plan.agent.settle_s,
-            scan_interval_s=plan.agent.scan_interval_s,
-            say=say,
-        )
+        intake = Intake(log, model, plan.device, help=_help(plan, say))
+        watch = _watch(plan, intake, hints, _old_photos(plan, model) if plan.reclassify else None, say)
+        pulse = Pulse(log, plan, model)
         if not plan.once:
             for trouble in hints.listen(source.path for source in plan.sources):
                 say(trouble)
         ready = watch.backlog(stop, patience_s=plan.patience_s) if plan.once else watch.ready(stop)
         for each in intake.take_all(ready, watch.put_back):
-            done(each)
+            pulse.beat(idle=each is None)
+            if each is not None:
+                done(each)
+        pulse.end()
         outcomes = {outcome.value: intake.counts[outcome] for outcome in Outcome}
         return Result(outcomes, watch.already, watch.not_ready, stop.is_set())
+
+
+def _watch(
+    plan: Plan, intake: Intake, hints: FileEvents, old: Iterator[Candidate] | None, say: Callable[[str], None]
+) -> Watch:
+    return Watch(
+        plan.sources,
+        known=intake.known,
+        hints=hints,
+        settle_s=plan.agent.settle_s,
+        scan_interval_s=plan.agent.scan_interval_s,
+        newest_first=plan.agent.order == "newest",
+        pause_s=plan.power.pause_s,
+        closed_s=lambda: plan.power.closed_s(_minute_of_day()),
+        old=old,
+        say=say,
+    )
+
+
+def _help(plan: Plan, say: Callable[[str], None]) -> Help:
+    """Helpers for a backlog: one core is this thread's. With a pause after each photo there is no hurry."""
+    cores = 1 if plan.power.pause_s else min(plan.power.cores, len(os.sched_getaffinity(0)))
+
+    def classifier() -> Classifier:
+        data = _whole(plan.slot / bundles.MANIFEST, plan.digest)
+        return _classifier(plan, bundles.parse_manifest(data, bundles.MANIFEST))
+
+    return Help(cores - 1, classifier, say)
+
+
+def _old_photos(plan: Plan, model: Model) -> Iterator[Candidate]:
+    """What is in the log without an answer of this model, the newest first."""
+    sources = {pathtext.to_text(source.path): source for source in plan.sources}
+    with closing(store.open_for_reading(plan.log)) as connection:
+        for key in unclassified.unclassified(connection, plan.device, model.bundle.model_digest):
+            if source := sources.get(key.source):
+                path = source.path / pathtext.from_text(key.path)
+                yield Candidate(source, path, key.path, key.size_bytes, key.mtime_ns, old=True)
+
+
+def _minute_of_day() -> float:
+    now = time.localtime()
+    return now.tm_hour * 60 + now.tm_min + now.tm_sec / 60
+
+
+class Pulse:
+    """Writes into the log that the agent is alive, and keeps the log's own files small while nothing is to do."""
+
+    def __init__(self, log: Log, plan: Plan, model: Model) -> None:
+        """Write that the run begins."""
+        self._log = log
+        self._next_s = time.monotonic() + HEARTBEAT_S
+        self._wrote = True
+        self._clock_ok = knows_the_time()
+        log.add_run(
+            plan.device,
+            version=_version(),
+            model_digest=model.bundle.model_digest,
+            boot_id=_boot_id(),
+            clock_ok=self._clock_ok,
+            once=plan.once,
+        )
+
+    def beat(self, *, idle: bool) -> None:
+        """Called for each photo, and before each wait; writes at most every five minutes."""
+        now_s = time.monotonic()
+        if now_s >= self._next_s:
+            self._next_s = now_s + HEARTBEAT_S
+            self._clock_ok = self._clock_ok or knows_the_time()
+            self._log.heartbeat(clock_ok=self._clock_ok)
+            self._wrote = True
+        if not idle:
+            self._wrote = True
+        elif self._wrote:
+            self._wrote = not self._log.checkpoint_if_idle()
+
+    def end(self) -> None:
+        """Write that the run ends as it should."""
+        self._log.end_run()
+
+
+def knows_the_time(now_s: float | None = None) -> bool:
+    """Whether this device's clock can be believed: it says no less than the software was made, and either some battery
+    kept it or the kernel says that it was set over the network."""
+    now_s = time.time() if now_s is None else now_s
+    return now_s >= _SOFTWARE_TIME_S and (_has_battery_clock() or _was_set())
+
+
+def _has_battery_clock() -> bool:
+    return any(Path("/sys/class/rtc").glob("rtc*"))
+
+
+def _was_set() -> bool:
+    """Whether a time service has set the clock since the start. The kernel forgets it after hours without network,
+    systemd does not (``adjtimex(2)``: the state is below 5 where the clock is synchronised)."""
+    if Path("/run/systemd/timesync/synchronized").exists():
+        return True
+    with suppress(OSError, AttributeError):
+        state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(1024)))  # no mode is set: it only asks
+        return 0 <= state < 5
+    return False
+
+
+def _version() -> str:
+    try:
+        return metadata.version("fieldmark")
+    except metadata.PackageNotFoundError:  # run from its source
+        return "unknown"
+
+
+def _boot_id() -> str | None:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return None
 
 
 def _whole(path: Path, sha256: str) -> bytes:

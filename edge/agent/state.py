@@ -5,6 +5,7 @@ Reads only, apart from :func:`preflight`, which opens the log as the agent would
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from edge import durable
-from edge.agent import config, slots
-from edge.errors import DeviceError, FieldmarkError
+from edge.agent import config, health, service, slots
+from edge.agent.config_upkeep import STATUS_FILE, Command, Mqtt
+from edge.agent.people import PERSON
+from edge.errors import ConfigError, DeviceError, FieldmarkError
 from edge.log import query, store
 
 SPARE_BYTES = 64 * 2**20
@@ -46,8 +49,67 @@ def status(root: Path, log: Path) -> dict[str, Any]:
         "device": _device(root),
         "bundle": _bundle(root),
         "log": _log(log),
+        "agent": service.read_status(_status_file(root)),
+        "machine": health.report() if root.resolve() == Path("/") else None,
         "free_bytes": shutil.disk_usage(log.parent if log.parent.is_dir() else root).free,
     }
+
+
+def _status_file(root: Path) -> Path:
+    try:
+        return config.load(root).upkeep.service.status_file
+    except ConfigError:  # `fieldmark check` says so; this is for looking
+        return root / STATUS_FILE
+
+
+def agent_lines(agent: dict[str, Any] | None) -> list[str]:
+    """What the agent last told, for people; what a damaged or foreign file says is shown as it is."""
+    if agent is None:
+        return ["agent     has told nothing here"]
+    lines = [f"agent     {_agent_state(agent)}"]
+    if last := agent.get("last"):
+        said = f"{last.get('label')} {last.get('confidence'):.2f}" if last.get("label") else last.get("outcome")
+        lines.append(f"          last photo {last.get('photo')}: {said}, at {last.get('at')}")
+    counts, failures = agent.get("counts") or {}, agent.get("failures") or {}
+    if counts:
+        lines.append(f"          since it started: {_listed(counts)}; {agent.get('queue') or 0} wait")
+    if failures:
+        lines.append(f"          failed: {_listed(failures)}")
+    space = agent.get("space") or {}
+    if space.get("level", "plenty") != "plenty":
+        lines.append(f"          space: {space['level']}, {space.get('free_bytes', 0) // 10**6} MB free")
+    return lines
+
+
+def _agent_state(agent: dict[str, Any]) -> str:
+    if agent["stale"]:
+        return f"SILENT since {agent.get('written')}: it was {agent.get('state')} then and is not running, or hangs"
+    if agent.get("state") == "ended":
+        return f"ended as it should, at {agent.get('written')}"
+    return f"{agent.get('state')}, {agent['age_s']:.0f} s ago"
+
+
+def machine_lines(machine: dict[str, Any] | None) -> list[str]:
+    """Temperature, throttling and clock, for people; nothing of a device that is not this machine."""
+    if machine is None:
+        return []
+    clock, throttling = machine["clock"], machine["throttling"]
+    words = []
+    if machine["temperature_c"] is not None:
+        words.append(f"{machine['temperature_c']:.0f} °C")
+    if throttling:
+        now, before = throttling["now"], throttling["since_start"]
+        words.append(f"held back: {', '.join(now)}" if now else "not held back")
+        words += [f"since the start: {', '.join(before)}"] if before else []
+    known = {True: "synchronised", False: "NOT synchronised", None: "nobody says whether it is right"}
+    battery = ", with a battery" if clock["battery"] else ""
+    wrong = "" if clock["plausible"] else ", and cannot be right"
+    lines = [f"machine   {'; '.join(words)}"] if words else []
+    return [*lines, f"clock     {clock['now']}, {known[clock['synchronised']]}{battery}{wrong}"]
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in counts.items())
 
 
 def _device(root: Path) -> str | None:
@@ -102,6 +164,8 @@ def preflight(root: Path, log: Path) -> list[Check]:
         _try("settings", lambda: _settings(root)),
         _try("bundle", lambda: _installed(root)),
         _try("model", lambda: _golden(root)),
+        _try("people", lambda: _people(root)),
+        _try("alerts", lambda: _alerts(root)),
         _try("log", lambda: _writable(root, log)),
         _try("disk", lambda: _space(root, log)),
     ]
@@ -136,6 +200,29 @@ def _golden(root: Path) -> str:
     slot = slots.current(root)
     runtime = golden.check(slot.path, slot.manifest)
     return f"{len(slot.manifest.golden)} golden photos answered as on the workstation, by {runtime}"
+
+
+def _people(root: Path) -> str:
+    wanted = config.load(root).upkeep.people.preview
+    try:
+        labels = [label.name for label in slots.current(root).manifest.labels]
+    except FieldmarkError:  # said above
+        labels = [PERSON]
+    if PERSON not in labels:
+        return f"the model knows no `{PERSON}`, so previews of people are kept like others"
+    return {"keep": "previews are kept", "blur": "previews are blurred", "none": "no previews are made"}[wanted]
+
+
+def _alerts(root: Path) -> str:
+    alerts = config.load(root).upkeep.alerts
+    for alert in alerts:
+        if isinstance(alert.to, Command) and not os.access(alert.to.argv[0], os.X_OK):
+            raise DeviceError(f"alert {alert.rule.name!r}: {alert.to.argv[0]} is not there or may not be run.")
+        if isinstance(alert.to, Mqtt) and importlib.util.find_spec("paho") is None:
+            raise DeviceError(f"alert {alert.rule.name!r} needs MQTT. Run: pip install 'fieldmark[mqtt]'")
+        if not isinstance(alert.to, Command) and (token := alert.to.token_file) and not os.access(token, os.R_OK):
+            raise DeviceError(f"alert {alert.rule.name!r}: {token} is not there or may not be read.")
+    return f"{len(alerts)} alert(s)" if alerts else "none"
 
 
 def _writable(root: Path, log: Path) -> str:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from edge import pathtext
 from edge import photo as photos
 from edge.agent.config import Source
+from edge.agent.examine import sure
 from edge.agent.watch import scan
 from edge.errors import FieldmarkError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from edge.agent.loop import ImageClassifier
+    from edge.agent.examine import ImageClassifier
     from edge.model.decide import Decision
 
 
@@ -61,12 +62,17 @@ def classify(
             same, decision = first.get(photo.sha256, (None, None))
             image = photos.open_image(photo.data, path.name)
             taken = _taken(path, image, utc_offset)
-            decision = decision or classifier.classify_image(image).decision
+            decision = decision or _decided(classifier, image, photo.data)
             first.setdefault(photo.sha256, (name, decision))
             yield Answered(name, photo.sha256, taken, decision, duplicate_of=same)
         except FieldmarkError as error:
             taken = _taken(path, None, utc_offset)
             yield Answered(name, photo.sha256 if photo else None, taken, None, failure=pathtext.to_text(str(error)))
+
+
+def _decided(classifier: ImageClassifier, image: Image.Image, data: bytes) -> Decision:
+    decision = classifier.classify_image(image).decision
+    return sure(decision, photos.damage(image, data))
 
 
 def _taken(path: Path, image: Image.Image | None, utc_offset: str | None) -> str | None:

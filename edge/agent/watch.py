@@ -1,25 +1,38 @@
 """Which photos are ready: found by searching the folders, and only once nobody writes them any more.
 
-A search of the folders is the truth, at the start and at an interval; file events are hints that make it quick. Never
-reads a photo's content, never opens the log, never moves or deletes anything, and follows no links.
+A search of the folders is the truth: at the start, at an interval, when events were lost, and when a folder comes back
+after its card was out. File events are hints that make it quick, and what they name goes before a backlog. Never reads
+a photo's content, never opens the log, never moves or deletes anything, and follows no links.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import time
+from array import array
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from edge import pathtext
 from edge.agent.config import Source
 from edge.agent.lease import Look, Writer, look
-from edge.photo import is_candidate
+from edge.photo import is_candidate_name
 
 MOST_PENDING = 4_000
 """So many unfinished files are remembered at a time; the others wait for the next search."""
+
+LOOK_S = 2.0
+"""How often a source is looked at: its card may have been put in, or taken out and put in again."""
+BREATH = 1_000
+"""After so many files that need nothing, whoever takes the photos may finish what he holds."""
+_SEARCH_SHARE = 10
+"""A search that takes long, on a slow card with many files, is repeated no sooner than after ten times as long."""
+_MOST_TROUBLES = 100
 
 _INT64 = 2**63 - 1
 _SKIPPED_FOLDERS = frozenset({"$recycle.bin", "system volume information", "lost+found"})
@@ -33,6 +46,8 @@ class Candidate:
         path: where it is.
         text: its path below the source, as :mod:`edge.pathtext` writes it.
         early: yielded since it was just closed, before it has settled: who wrote it may open it again.
+        live: named by an event, so that somebody may wait for it; not of a backlog.
+        old: in the log already, and to be classified by another model.
     """
 
     source: Source
@@ -41,6 +56,8 @@ class Candidate:
     size_bytes: int
     mtime_ns: int
     early: bool = field(default=False, compare=False)
+    live: bool = field(default=False, compare=False)
+    old: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +79,14 @@ class Hints(Protocol):
     """Where file events come from. :class:`edge.agent.hints.FileEvents` is the real one."""
 
     def wait(self, timeout_s: float) -> Sequence[str]:
-        """Paths of files that were closed or moved in since; returns early if there are any or the agent stops."""
+        """Paths of files that were closed or moved in since, and of new folders; returns early if there are any or the
+        agent stops."""
 
     def lost(self) -> bool:
         """Whether events were lost since the last call, so that the folders must be searched."""
+
+    def listen_again(self, folder: Path) -> str | None:
+        """Listen to a source's folder that has come back. Returns why it cannot."""
 
 
 @dataclass(slots=True)
@@ -76,11 +97,13 @@ class _Pending:
 
 
 class Watch:
-    """Yields the photos of some folders, each once it is ready.
+    """Yields the photos of some folders, each once it is ready, and ``None`` before it waits.
 
     Ready means: nobody has the file open for writing, and either it was just closed or moved in, or its size and
     time have not changed for ``settle_s``. Where the kernel cannot say who writes, only the settle time counts. A file
     that was yielded early and put back must settle.
+
+    ``None`` is for whoever takes the photos, to finish what he holds: nothing may come for a while.
 
     Attributes:
         already: how many files the last search found that need nothing more.
@@ -94,6 +117,10 @@ class Watch:
         hints: Hints,
         settle_s: float,
         scan_interval_s: float = 60.0,
+        newest_first: bool = False,
+        pause_s: float = 0.0,
+        closed_s: Callable[[], float] = lambda: 0.0,
+        old: Iterator[Candidate] | None = None,
         clock: Clock = Clock(),
         look: Callable[[Path], Look | None] = look,
         say: Callable[[str], None] = lambda line: None,
@@ -104,6 +131,10 @@ class Watch:
             known: whether a file needs nothing more. Asked for every file at every search, so it must be quick.
             hints: file events.
             settle_s, scan_interval_s: see :mod:`edge.agent.config`.
+            newest_first: order of a backlog, folder by folder; else the oldest first.
+            pause_s: rest after each photo that no event named.
+            closed_s: how long from now no photo may be taken, at this time of day. Not asked by :meth:`backlog`.
+            old: photos to take while nothing else is ready, as they are.
             clock, look: replaced in tests.
             say: told once of each folder that cannot be read. It is tried again at every search.
         """
@@ -112,12 +143,18 @@ class Watch:
         self._hints = hints
         self._settle_s = settle_s
         self._interval_s = scan_interval_s
+        self._newest_first = newest_first
+        self._pause_s = pause_s
+        self._closed_s = closed_s
+        self._old = old or iter(())
         self._clock = clock
         self._look = look
         self._pending: dict[Path, _Pending] = {}
+        self._new_folders: deque[Path] = deque()
         self._full = False
         self._say = say
         self._troubles: dict[Path, str] = {}
+        self._roots = {source.path: _identity(source.path) for source in sources}
         self.already = 0
 
     @property
@@ -127,22 +164,27 @@ class Watch:
 
     def put_back(self, candidate: Candidate) -> None:
         """Take a file again that changed after it was yielded, or was yielded early and is not whole."""
-        self._pending[candidate.path] = _Pending(candidate, self._clock.monotonic(), in_parts=candidate.early)
+        if not candidate.old:
+            self._pending[candidate.path] = _Pending(candidate, self._clock.monotonic(), in_parts=candidate.early)
 
-    def ready(self, stop: Stop) -> Iterator[Candidate]:
+    def ready(self, stop: Stop) -> Iterator[Candidate | None]:
         """Yield photos as they become ready, until ``stop``."""
         while not stop.is_set():
-            yield from self._search(stop)
-            again_s = self._clock.monotonic() + (max(1.0, self._settle_s) if self._full else self._interval_s)
-            while not stop.is_set() and not self._hints.lost():
+            yield from self._while_closed(stop)
+            started_s = self._clock.monotonic()
+            yield from self._search(stop, all_day=False)
+            now_s = self._clock.monotonic()
+            again_s = now_s + max(self._interval_s, _SEARCH_SHARE * (now_s - started_s))
+            if self._full:
+                again_s = now_s + max(1.0, self._settle_s)
+            while not stop.is_set() and not self._must_search(again_s):
                 yield from self._settled(stop)
-                now_s = self._clock.monotonic()
-                if now_s >= again_s or stop.is_set():
-                    break
-                for path in self._hints.wait(min(again_s, self._next_look_s(now_s)) - now_s):
-                    yield from self._hinted(path)
+                if old := next(self._old, None):
+                    yield old
+                    yield from self._pause(stop)
+                yield from self._fresh(stop, 0.0 if old else self._rest_s(again_s))
 
-    def backlog(self, stop: Stop, *, patience_s: float = 10.0) -> Iterator[Candidate]:
+    def backlog(self, stop: Stop, *, patience_s: float = 10.0) -> Iterator[Candidate | None]:
         """Yield the photos that are there now, and end.
 
         Args:
@@ -153,37 +195,119 @@ class Watch:
         while more and not stop.is_set():
             more = False
             for candidate in self._search_and_wait(stop, patience_s):
-                more = self._full  # some were left out, and there was progress, so another search finds others
+                # Some were left out, and there was progress, so another search finds others.
+                more = more or (self._full and candidate is not None)
                 yield candidate
+        for candidate in self._old:
+            if stop.is_set():
+                return
+            yield candidate
 
-    def _search_and_wait(self, stop: Stop, patience_s: float) -> Iterator[Candidate]:
-        yield from self._search(stop)
+    def _search_and_wait(self, stop: Stop, patience_s: float) -> Iterator[Candidate | None]:
+        yield from self._search(stop, all_day=True)
         deadline_s = self._clock.monotonic() + patience_s
         while not stop.is_set():
             yield from self._settled(stop)
             now_s = self._clock.monotonic()
             if not self._pending or now_s >= deadline_s:
                 return
+            yield None
             self._hints.wait(min(deadline_s, self._next_look_s(now_s)) - now_s)
 
-    def _search(self, stop: Stop) -> Iterator[Candidate]:
-        """Go through all folders."""
+    def _must_search(self, again_s: float) -> bool:
+        """Whether it is time, events were lost, a source has come or gone, or the time of day forbids to go on."""
+        return self._hints.lost() or self._clock.monotonic() >= again_s or self._moved() or self._closed_s() > 0
+
+    def _moved(self) -> bool:
+        """Whether another folder is now where a source was, as after a card was changed; listen to it then."""
+        moved = False
+        for source in self._sources:
+            now = _identity(source.path)
+            if now != self._roots[source.path]:
+                moved, self._roots[source.path] = True, now
+                if now is not None:
+                    self._say(f"{source.path}: another folder is there now, which is searched.")
+                    if trouble := self._hints.listen_again(source.path):
+                        self._say(trouble)
+        return moved
+
+    def _rest_s(self, again_s: float) -> float:
+        """How long it may wait for events."""
+        now_s = self._clock.monotonic()
+        return max(0.0, min(again_s, self._next_look_s(now_s), now_s + LOOK_S) - now_s)
+
+    def _while_closed(self, stop: Stop) -> Iterator[None]:
+        """Wait for the time of day at which photos may be taken; what events name meanwhile, the search finds."""
+        while not stop.is_set() and (closed_s := self._closed_s()) > 0:
+            yield None
+            self._hints.wait(min(closed_s, 60.0))  # the clock may be set meanwhile
+
+    def _pause(self, stop: Stop) -> Iterator[Candidate | None]:
+        if self._pause_s <= 0:
+            return
+        end_s = self._clock.monotonic() + self._pause_s
+        while not stop.is_set() and (left_s := end_s - self._clock.monotonic()) > 0:
+            yield from self._fresh(stop, left_s)
+
+    def _search(self, stop: Stop, *, all_day: bool) -> Iterator[Candidate | None]:
+        """Go through all folders. What events name meanwhile goes before the next photo."""
         self._full, self.already = False, 0
         before, self._troubles = self._troubles, {}
         for source in self._sources:
-            for candidate in scan(source, self._troubles):
-                if stop.is_set():
+            for candidate in scan(source, self._troubles, newest_first=self._newest_first):
+                if stop.is_set() or not (all_day or self._closed_s() <= 0):
                     return
-                if self._known(candidate):
-                    self.already += 1
-                    self._pending.pop(candidate.path, None)
-                elif candidate.path not in self._pending and len(self._pending) >= MOST_PENDING:
-                    self._full = True
-                else:
-                    yield from self._check(candidate, closed=False)
+                yield from self._visit(candidate, stop)
         for folder, reason in self._troubles.items():
             if before.get(folder) != reason:
                 self._say(f"{folder} cannot be read: {reason}. It is tried again at each search.")
+
+    def _visit(self, candidate: Candidate, stop: Stop) -> Iterator[Candidate | None]:
+        """A file that a search has found."""
+        if self._known(candidate):
+            self.already += 1
+            self._pending.pop(candidate.path, None)
+            if self.already % BREATH == 0:
+                yield None
+        elif candidate.path not in self._pending and len(self._pending) >= MOST_PENDING:
+            self._full = True
+        else:
+            for ready in self._check(candidate, closed=False):
+                yield from self._fresh(stop, 0.0)
+                yield from self._settled(stop)
+                if not self._known(ready):  # an event may have named it just now
+                    yield ready
+                    yield from self._pause(stop)
+
+    def _fresh(self, stop: Stop, timeout_s: float) -> Iterator[Candidate | None]:
+        """What events have named, and for a new folder all that is in it: files can be in it before the kernel tells
+        of them."""
+        if timeout_s > 0:
+            yield None
+        yield from self._hinted(self._hints.wait(timeout_s))
+        while self._new_folders:
+            for candidate in self._below(self._new_folders.popleft()):
+                if stop.is_set():
+                    return
+                yield from self._hinted(self._hints.wait(0.0))
+                if not self._known(candidate):
+                    yield from self._check(candidate, closed=True)
+
+    def _hinted(self, paths: Sequence[str]) -> Iterator[Candidate]:
+        """Files that events named. Folders are put aside, since many photos may be in them."""
+        for path in map(Path, paths):
+            if candidate := self._find(path):
+                if self._known(candidate):
+                    self._pending.pop(candidate.path, None)
+                else:
+                    yield from self._check(candidate, closed=True)
+            elif path not in self._new_folders and path.is_dir() and not path.is_symlink():
+                self._new_folders.append(path)
+
+    def _below(self, folder: Path) -> Iterator[Candidate]:
+        source = self._source_of(folder)
+        if source is not None and all(map(_is_searched, folder.relative_to(source.path).parts)):
+            yield from scan(source, self._troubles, below=folder, newest_first=self._newest_first)
 
     def _settled(self, stop: Stop) -> Iterator[Candidate]:
         """Look again at the unfinished files that may have settled by now."""
@@ -193,14 +317,6 @@ class Watch:
             if stop.is_set():
                 return
             yield from self._check(candidate, closed=False)
-
-    def _hinted(self, path: str) -> Iterator[Candidate]:
-        """A file that an event named."""
-        if candidate := self._find(Path(path)):
-            if self._known(candidate):
-                self._pending.pop(candidate.path, None)
-            else:
-                yield from self._check(candidate, closed=True)
 
     def _check(self, candidate: Candidate, *, closed: bool) -> Iterator[Candidate]:
         """Yield a file if it is ready, else remember it."""
@@ -219,7 +335,7 @@ class Watch:
         if settled or (closed and _may_be_early(found, pending)):
             del self._pending[candidate.path]
             if not self._known(now):
-                yield replace(now, early=not settled)
+                yield replace(now, early=not settled, live=closed)
 
     def _has_settled(self, found: Look, pending: _Pending) -> bool:
         if self._clock.monotonic() - pending.since_s >= self._settle_s:
@@ -233,21 +349,34 @@ class Watch:
 
     def _find(self, path: Path) -> Candidate | None:
         """A file by its path, if a search would find it too."""
-        for source in self._sources:
-            if path.is_relative_to(source.path):
-                below = path.relative_to(source.path)
-                if not is_candidate(path) or not all(map(_is_searched, below.parts[:-1])):
-                    return None
-                try:
-                    return _candidate(source, path, str(below), path.lstat())
-                except OSError:  # gone meanwhile
-                    return None
-        return None
+        source = self._source_of(path)
+        if source is None or not is_candidate_name(path.name):
+            return None
+        below = path.relative_to(source.path)
+        if not all(map(_is_searched, below.parts[:-1])):
+            return None
+        try:
+            facts = path.lstat()
+        except OSError:  # gone meanwhile
+            return None
+        return _candidate(source, str(below), facts.st_size, facts.st_mtime_ns)
+
+    def _source_of(self, path: Path) -> Source | None:
+        return next((source for source in self._sources if path.is_relative_to(source.path)), None)
 
 
 def _may_be_early(found: Look, pending: _Pending) -> bool:
     """Whether a file that was just closed may be whole. An empty one is most often about to be filled."""
     return found.writer is Writer.NOBODY and found.size_bytes > 0 and not pending.in_parts
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Which folder this is, whatever its name; None where there is none."""
+    try:
+        facts = os.stat(folder)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def again(candidate: Candidate) -> Candidate | None:
@@ -259,48 +388,108 @@ def again(candidate: Candidate) -> Candidate | None:
     return replace(candidate, size_bytes=facts.st_size, mtime_ns=_int64(facts.st_mtime_ns))
 
 
-def scan(source: Source, troubles: dict[Path, str]) -> Iterator[Candidate]:
-    """Every candidate below a source, folder by folder in the order of names, without following links.
+def scan(
+    source: Source, troubles: dict[Path, str], *, below: Path | None = None, newest_first: bool = False
+) -> Iterator[Candidate]:
+    """Every candidate below a source, folder by folder, without following links.
 
-    Holds the names of one folder per level, not of the whole tree.
+    Of a folder its folders come first, by name, then its files by time, of one time by name; ``newest_first`` turns all
+    of that round. Holds the names of one folder per level, not of the whole tree.
 
     Args:
         troubles: takes the folders that could not be read, with the reason.
+        below: only what is in this folder of the source.
+        newest_first: as cameras number their folders and files; else the oldest first.
     """
-    waiting = [("", _entries(source.path, troubles))]
+    start = "" if below is None or below == source.path else f"{below.relative_to(source.path)}/"
+    waiting = [(start, _listing(source.path / start, troubles, newest_first))]
     while waiting:
         prefix, entries = waiting[-1]
         entry = next(entries, None)
         if entry is None:
             waiting.pop()
-            continue
-        try:
-            if entry.is_dir(follow_symlinks=False):
-                if _is_searched(entry.name):
-                    waiting.append((f"{prefix}{entry.name}/", _entries(Path(entry.path), troubles)))
-            elif is_candidate(path := Path(entry.path)) and entry.is_file(follow_symlinks=False):
-                yield _candidate(source, path, prefix + entry.name, entry.stat(follow_symlinks=False))
-        except FileNotFoundError:
-            continue  # gone meanwhile
-        except OSError as error:  # a failing card
-            troubles[Path(entry.path)] = error.strerror or str(error)
+        elif entry.size_bytes == _FOLDER:
+            prefix = f"{prefix}{entry.name}/"
+            waiting.append((prefix, _listing(source.path / prefix, troubles, newest_first)))
+        else:
+            yield _candidate(source, prefix + entry.name, entry.size_bytes, entry.mtime_ns)
 
 
-def _entries(folder: Path, troubles: dict[Path, str]) -> Iterator[os.DirEntry[str]]:
+_FOLDER = -1
+
+
+class _Entry(NamedTuple):
+    name: str
+    size_bytes: int  # or _FOLDER
+    mtime_ns: int
+
+
+def _listing(folder: Path, troubles: dict[Path, str], newest_first: bool) -> Iterator[_Entry]:
+    """What a search wants of a folder, in order. Holds 100,000 entries in some 12 MB, of which the names have most."""
+    names = _names(folder, troubles)
+    names.sort(reverse=newest_first)
+    sizes, times = array("q"), array("q")
+    for name in names:
+        size, time_ns = _size_and_time(folder, name, troubles)
+        sizes.append(size)
+        times.append(time_ns)
+    for i in _in_order(times, newest_first):
+        if sizes[i] != _GONE:
+            yield _Entry(names[i], sizes[i], times[i])
+
+
+_GONE = -2
+
+
+def _names(folder: Path, troubles: dict[Path, str]) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return iter(sorted(entries, key=lambda entry: entry.name))
+            return [entry.name for entry in entries if _is_wanted(entry)]
     except OSError as error:  # the card was pulled, or a folder is not for us
-        troubles[folder] = error.strerror or str(error)
-        return iter(())
+        _note(troubles, folder, error)
+        return []
+
+
+def _is_wanted(entry: os.DirEntry[str]) -> bool:
+    if is_candidate_name(entry.name):
+        return entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+    return _is_searched(entry.name) and entry.is_dir(follow_symlinks=False)
+
+
+def _size_and_time(folder: Path, name: str, troubles: dict[Path, str]) -> tuple[int, int]:
+    try:
+        facts = os.lstat(f"{folder}/{name}")
+    except FileNotFoundError:
+        return _GONE, 0
+    except OSError as error:  # a failing card
+        _note(troubles, folder / name, error)
+        return _GONE, 0
+    if stat.S_ISDIR(facts.st_mode):
+        return _FOLDER, -_INT64  # its own time says little: copying makes a new one, FAT keeps the first
+    return facts.st_size, _int64(facts.st_mtime_ns)
+
+
+def _note(troubles: dict[Path, str], path: Path, error: OSError) -> None:
+    if len(troubles) < _MOST_TROUBLES:
+        troubles[path] = error.strerror or str(error)
+
+
+def _in_order(times: array[int], newest_first: bool) -> Sequence[int]:
+    """Places by time, of one time as they are. Most folders are in order by name already."""
+    places = range(len(times))
+    pairs = zip(times, islice(times, 1, None), strict=False)
+    if all(before >= after if newest_first else before <= after for before, after in pairs):
+        return places
+    return array("l", sorted(places, key=times.__getitem__, reverse=newest_first))
 
 
 def _is_searched(folder: str) -> bool:
     return not folder.startswith(".") and folder.lower() not in _SKIPPED_FOLDERS
 
 
-def _candidate(source: Source, path: Path, below: str, facts: os.stat_result) -> Candidate:
-    return Candidate(source, path, pathtext.to_text(below), facts.st_size, _int64(facts.st_mtime_ns))
+def _candidate(source: Source, below: str, size_bytes: int, mtime_ns: int) -> Candidate:
+    text = below if below.isascii() and "%" not in below else pathtext.to_text(below)
+    return Candidate(source, source.path / below, text, size_bytes, _int64(mtime_ns))
 
 
 def _int64(mtime_ns: int) -> int:

@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 EVENT_GAP_S = 120.0
-EMPTY, PERSON, UNKNOWN = "empty", "person", "unknown"  # as edge.model.decide spells them; that needs numpy
+# As edge.model.decide and edge.model.taxonomy spell them; these need numpy.
+EMPTY, PERSON, UNKNOWN, ANIMAL = "empty", "person", "unknown", "animal"
+_NO_ANIMALS = frozenset({PERSON, "vehicle"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,14 @@ class Shot:
         label: the person's, else the model's decided label; None where the photo could not be classified.
         confidence: 0 to 1.
         top: (label, probability) pairs of the model; empty where a person said the label.
+        rolled_up: whether the label is a taxon that the model fell back on, such as ``Canidae`` or ``animal``.
     """
 
     key: str
     label: str | None
     confidence: float = 0.0
     top: tuple[tuple[str, float], ...] = ()
+    rolled_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +89,37 @@ def group(moments: Iterable[Moment], gap_s: float = EVENT_GAP_S, reviewed: Colle
         reviewed: ids of events that a person has reviewed. An event keeps such an id, also when an earlier photo
             joins it later; otherwise it is called after its first photo.
     """
-    current: list[Moment] = []
-    for moment in moments:
+    current, current_number = list[Moment](), 0
+    for number, moment in numbered(moments, gap_s):
         if not moment.timed:
             yield _named([moment], reviewed)
             continue
-        if current and (moment.place != current[-1].place or moment.taken_s - current[-1].taken_s >= gap_s):
+        if current and number != current_number:
             yield _named(current, reviewed)
             current = []
         current.append(moment)
+        current_number = number
     if current:
         yield _named(current, reviewed)
+
+
+def numbered(moments: Iterable[Moment], gap_s: float = EVENT_GAP_S) -> Iterator[tuple[int, Moment]]:
+    """Each photo with the number of its event, from 1; as :func:`group`, but without holding an event in memory.
+
+    Numbers grow; between the photos of one event there can be others, which have no time of their own.
+    """
+    highest, number = 0, 0
+    last: Moment | None = None
+    for moment in moments:
+        if not moment.timed:
+            highest += 1
+            yield highest, moment
+            continue
+        if last is None or moment.place != last.place or moment.taken_s - last.taken_s >= gap_s:
+            highest += 1
+            number = highest
+        last = moment
+        yield number, moment
 
 
 def verdict(shots: Sequence[Shot]) -> Verdict:
@@ -105,6 +129,8 @@ def verdict(shots: Sequence[Shot]) -> Verdict:
     unknown. Otherwise the probabilities of the photos that are not empty are averaged, and the event is given the
     most likely of the labels that passed their own threshold in some photo; the others of these are kept as
     ``also``. A photo that failed has no probabilities and does not lower anyone's.
+
+    A roll-up is taken to be the animal of the other photos: it counts only where none of them says more.
     """
     shots = list({shot.key: shot for shot in shots}.values())
     if not shots:
@@ -112,8 +138,8 @@ def verdict(shots: Sequence[Shot]) -> Verdict:
     if all(shot.label == EMPTY for shot in shots):
         return Verdict(EMPTY, min(shot.confidence for shot in shots))
     pooled = _pool([shot for shot in shots if shot.label not in (EMPTY, None)])
-    decided = {shot.label for shot in shots if shot.label not in (EMPTY, UNKNOWN, None)}
-    ranked = sorted((label for label in decided if label), key=lambda label: (-pooled[label], label))
+    decided = _most_precise([shot for shot in shots if shot.label not in (EMPTY, UNKNOWN, None)])
+    ranked = sorted(decided, key=lambda label: (-pooled[label], label))
     if PERSON in decided:
         surest = max(shot.confidence for shot in shots if shot.label == PERSON)
         return Verdict(PERSON, surest, tuple(label for label in ranked if label != PERSON))
@@ -125,6 +151,16 @@ def verdict(shots: Sequence[Shot]) -> Verdict:
 def _named(moments: list[Moment], reviewed: Collection[str]) -> Group:
     kept = next((moment.key for moment in moments if moment.key in reviewed), moments[0].key)
     return Group(kept, tuple(moments))
+
+
+def _most_precise(shots: Sequence[Shot]) -> set[str]:
+    """The labels of an event's decided photos: species, else taxa, else ``animal``. People and cars hide no
+    animal."""
+    precise = {shot.label for shot in shots if shot.label and not shot.rolled_up}
+    taxa = {shot.label for shot in shots if shot.label and shot.rolled_up}
+    if precise - _NO_ANIMALS or not taxa:
+        return precise
+    return precise | ((taxa - {ANIMAL}) or taxa)
 
 
 def _pool(shots: Sequence[Shot]) -> dict[str, float]:

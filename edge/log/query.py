@@ -1,24 +1,28 @@
 """Reading the log: one :class:`Row` per file, with what the model and the person say of it.
 
-Reads rows in short statements of a few hundred, since an open read keeps the ``-wal`` file from shrinking. Only the
-times of all files are read at once, for the events. Never writes.
+Reads rows in short statements of a few hundred, since an open read keeps the ``-wal`` file from shrinking, and holds
+no more than these. A time is what the camera wrote with the corrections of its clock. Never writes.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from edge.errors import ConfigError, LogError
-from edge.log import events
+from edge.log import events, times
+from edge.log.event_index import EventIndex
 
 _BATCH = 500
 _DEFAULTS: dict[str, Any] = {"all_models": False, "after_id": 0, "file_id": None}
+
+Starts = Mapping[str, datetime]
+"""When the first deployment of each station began; an earlier time is a clock that was reset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +32,18 @@ class Row:
     Attributes:
         id: of the file in this log.
         source, path: as :mod:`edge.pathtext` writes them.
-        taken_local, utc_offset, taken_source, time_flags: see :class:`edge.photo.Taken`.
+        taken_local: by the camera's clock, corrected; ISO 8601 without offset.
+        original_local: as the camera wrote it.
+        utc_offset, taken_source: see :class:`edge.photo.Taken`.
+        time_flags: those of :class:`edge.photo.Taken`, and those of :mod:`edge.log.times`.
         failure_code, failure: None where there is a detection, or a later good read.
+        tries: how often the file was read; more than once only after a failure.
+        preview, burst, camera_serial, temperature_c: see :class:`edge.log.store.PhotoFacts`.
         duplicate_of: path of the first file with the same content.
         model_label, model_confidence, decision, top: the newest model's; None and empty where it failed.
         person_label: the first observation's of the newest review.
         event: the id of the event the photo belongs to.
+        event_number: the events of a log counted from 1; means nothing beyond one query.
         damaged: decodes, but is visibly damaged.
     """
 
@@ -44,6 +54,7 @@ class Row:
     station: str | None
     camera: str | None
     taken_local: str
+    original_local: str
     utc_offset: str
     taken_source: str
     time_flags: tuple[str, ...]
@@ -53,10 +64,15 @@ class Row:
     height: int | None
     camera_make: str | None
     camera_model: str | None
+    camera_serial: str | None
+    temperature_c: float | None
+    burst: int | None
+    preview: str
     damaged: bool
     duplicate_of: str | None
     failure_code: str | None
     failure: str | None
+    tries: int
     classification_id: int
     model_label: str | None
     model_confidence: float | None
@@ -73,6 +89,7 @@ class Row:
     reviewed_utc: str | None
     person_label: str | None
     event: str | None = None
+    event_number: int = 0
 
     @property
     def photo(self) -> str:
@@ -81,8 +98,13 @@ class Row:
 
     @property
     def taken(self) -> str:
-        """ISO 8601 with offset."""
+        """The corrected time, ISO 8601 with offset."""
         return self.taken_local + self.utc_offset
+
+    @property
+    def taken_original(self) -> str:
+        """The time as the camera wrote it, ISO 8601 with offset."""
+        return self.original_local + self.utc_offset
 
     @property
     def reviewed(self) -> bool:
@@ -107,7 +129,7 @@ class Filter:
     Attributes:
         species: a label, any case.
         since, until: ISO 8601. A time as ``until`` is excluded, a day is included. Without an offset they are the
-            camera's own clock.
+            camera's own clock, corrected.
         below: only detections that no person has decided, with a confidence below this.
         newest: at most so many rows, the last ones written.
         all_models: one row per model instead of the newest model's.
@@ -147,10 +169,14 @@ def join(source: str, path: str) -> str:
     return f"{source.rstrip('/')}/{path}"
 
 
-# The last line: an unreadable file whose path was read well later is answered for by that later row.
-_ROWS = """
-SELECT f.id, f.device, f.source, f.path, f.station, f.camera, f.taken_local, f.utc_offset, f.taken_source,
-  f.time_flags, f.photo_id, coalesce(p.sha256, f.sha256) AS sha256, p.width, p.height, p.camera_make, p.camera_model,
+# e is the file before this one in the order of names, see times.is_backwards. The last line: an unreadable file whose
+# path was read well later is answered for by that later row.
+_ROWS = f"""
+SELECT f.id, f.device, f.source, f.path, f.station, f.camera, {times.corrected("f")} AS taken_local,
+  f.taken_local AS original_local, f.utc_offset, f.taken_source, f.time_flags, f.seen_utc,
+  e.path AS path_before, iif(e.taken_source = 'file', NULL, {times.corrected("e")}) AS local_before,
+  f.photo_id, coalesce(p.sha256, f.sha256) AS sha256, p.width, p.height, p.camera_make, p.camera_model,
+  p.camera_serial, p.temperature_c, p.burst, coalesce(p.preview, 'none') AS preview, f.tries,
   coalesce(p.damaged, 0) AS damaged, f.duplicate_of AS first_id, rtrim(d.source, '/') || '/' || d.path AS duplicate_of,
   iif(f.failure_closed_utc IS NULL, f.failure_code, NULL) AS failure_code,
   iif(f.failure_closed_utc IS NULL, f.failure_reason, NULL) AS failure,
@@ -161,6 +187,8 @@ SELECT f.id, f.device, f.source, f.path, f.station, f.camera, f.taken_local, f.u
 FROM file f
 LEFT JOIN photo p ON p.id = f.photo_id
 LEFT JOIN file d ON d.id = f.duplicate_of
+LEFT JOIN file e ON e.id = (SELECT x.id FROM file x WHERE x.device = f.device AND x.source = f.source
+  AND x.path < f.path ORDER BY x.path DESC LIMIT 1)
 LEFT JOIN classification c ON c.photo_id = f.photo_id
   AND (:all_models OR c.id = (SELECT max(id) FROM classification WHERE photo_id = f.photo_id))
 LEFT JOIN bundle b ON b.digest = c.bundle_digest
@@ -169,49 +197,70 @@ WHERE f.id >= :after_id AND (:file_id IS NULL OR f.id = :file_id)
   AND NOT (f.photo_id IS NULL AND f.failure_closed_utc IS NOT NULL)
 """
 
-_MOMENTS = """
-SELECT f.id, coalesce(substr(p.sha256, 1, 16), 'file-' || f.id), coalesce(f.station, f.device || ':' || f.source),
-  round((coalesce(julianday(f.taken_local || f.utc_offset), 0) - 2440587.5) * 86400.0, 3) AS taken_s,
-  f.taken_source <> 'file'
-FROM file f LEFT JOIN photo p ON p.id = f.photo_id
-WHERE NOT (f.photo_id IS NULL AND f.failure_closed_utc IS NOT NULL)
-ORDER BY 3, taken_s, f.id
+_LABELS = f"""
+SELECT id, coalesce(station, device || ':' || source), coalesce(person_label, model_label) AS label,
+  (julianday(taken_local || utc_offset) - 2440587.5) * 86400.0
+FROM ({_ROWS}) WHERE first_id IS NULL AND taken_source <> 'file' AND label IS NOT NULL
+ORDER BY id LIMIT :most
 """
 
 
 def rows(
-    connection: sqlite3.Connection, wanted: Filter = EVERYTHING, *, event_gap_s: float = events.EVENT_GAP_S
+    connection: sqlite3.Connection,
+    wanted: Filter = EVERYTHING,
+    *,
+    event_gap_s: float = events.EVENT_GAP_S,
+    starts: Starts | None = None,
 ) -> Iterator[Row]:
-    """The files of a log in the order in which they were first seen.
+    """The files of a log in the order in which they were first seen, with their events.
 
     Args:
         event_gap_s: see :func:`edge.log.events.group`.
+        starts: of the stations, where they are known, for the flags.
 
     Raises:
         LogError: the log cannot be read.
     """
     where, values = _where(wanted)
-    event_of = {moment.file_id: event.id for event in groups(connection, event_gap_s) for moment in event.moments}
-    found = _newest(connection, where, values) if wanted.newest is not None else _batches(connection, where, values)
-    for row in found:
-        yield replace(row, event=event_of.get(row.id))
-
-
-def groups(connection: sqlite3.Connection, event_gap_s: float = events.EVENT_GAP_S) -> Iterator[events.Group]:
-    """The events of a log, station by station. Holds a :class:`edge.log.events.Moment` of every file."""
     with reading():
-        reviewed = {row[0] for row in connection.execute("SELECT event FROM review WHERE event IS NOT NULL")}
-        found = connection.execute(_MOMENTS).fetchall()
-    return events.group((events.Moment(*row) for row in found), event_gap_s, reviewed)
+        index = EventIndex(connection, event_gap_s)
+    with closing(index):
+        beyond = _Beyond(starts or {}, index)
+        if wanted.newest is not None:
+            yield from _newest(connection, where, values, beyond)
+            return
+        for block in _batches(connection, where, values, beyond):
+            yield from block
+
+
+def labels(connection: sqlite3.Connection) -> Iterator[list[tuple[int, str, str, float]]]:
+    """Id, place, label (a person's first) and time of every file with a label, copies left out, some at a time.
+
+    The time is in seconds since 1970, by the camera; files of which only their own time is known are left out.
+    """
+    after_id = 0
+    while True:
+        with reading():
+            found = connection.execute(_LABELS, _DEFAULTS | {"after_id": after_id + 1, "most": _BATCH}).fetchall()
+        yield found
+        if len(found) < _BATCH:
+            return
+        after_id = found[-1][0]
 
 
 def shots(connection: sqlite3.Connection, event: events.Group) -> list[events.Shot]:
     """What is said of each photo of an event."""
     return [
-        events.Shot(moment.key, row.label, row.confidence or 0.0, () if row.person_label else row.top)
+        _shot(moment.key, row)
         for moment in event.moments
         for row in _fetch(connection, _ROWS, _DEFAULTS | {"file_id": moment.file_id})
     ]
+
+
+def _shot(key: str, row: Row) -> events.Shot:
+    if row.person_label:
+        return events.Shot(key, row.person_label, 1.0)
+    return events.Shot(key, row.model_label, row.model_confidence or 0.0, row.top, row.decision == "rollup")
 
 
 def to_review(connection: sqlite3.Connection, state: str, *, skip: int = 0, most: int = 20) -> list[Row]:
@@ -237,13 +286,13 @@ def count_states(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(zip(STATES, found, strict=True))
 
 
-def one(connection: sqlite3.Connection, file_id: int) -> Row:
+def one(connection: sqlite3.Connection, file_id: int, starts: Starts | None = None) -> Row:
     """One file's row, with the newest model's answer and without its event.
 
     Raises:
         LogError: there is no such row.
     """
-    found = _fetch(connection, _ROWS, _DEFAULTS | {"file_id": file_id})
+    found = _fetch(connection, _ROWS, _DEFAULTS | {"file_id": file_id}, _Beyond(starts or {}))
     if not found:
         raise LogError(f"the log has no row {file_id}. `fieldmark log` lists them.", code="missing")
     return found[0]
@@ -312,7 +361,17 @@ def reading() -> Iterator[None]:
         raise LogError(f"the log cannot be read: {error}.") from error
 
 
-def _batches(connection: sqlite3.Connection, where: str, values: dict[str, Any]) -> Iterator[Row]:
+@dataclass(frozen=True, slots=True)
+class _Beyond:
+    """What rows take from beyond their own columns."""
+
+    starts: Starts
+    index: EventIndex | None = None
+
+
+def _batches(
+    connection: sqlite3.Connection, where: str, values: dict[str, Any], beyond: _Beyond
+) -> Iterator[list[Row]]:
     """All rows, in statements that are over quickly."""
     after_id, after_model = 0, -1
     while True:
@@ -321,27 +380,29 @@ def _batches(connection: sqlite3.Connection, where: str, values: dict[str, Any])
             f"SELECT * FROM ({_ROWS}) WHERE (id > :after_id OR classification_id > :after_model) AND {where}"
             " ORDER BY id, classification_id LIMIT :most",
             values | {"after_id": after_id, "after_model": after_model, "most": _BATCH},
+            beyond,
         )
-        yield from found
+        yield found
         if len(found) < _BATCH:
             return
         after_id, after_model = found[-1].id, found[-1].classification_id
 
 
-def _newest(connection: sqlite3.Connection, where: str, values: dict[str, Any]) -> Iterator[Row]:
-    found = _fetch(
-        connection,
-        f"SELECT * FROM ({_ROWS}) WHERE {where} ORDER BY id DESC, classification_id DESC LIMIT :newest",
-        values,
-    )
-    return reversed(found)
+def _newest(connection: sqlite3.Connection, where: str, values: dict[str, Any], beyond: _Beyond) -> list[Row]:
+    statement = f"SELECT * FROM ({_ROWS}) WHERE {where} ORDER BY id DESC, classification_id DESC LIMIT :newest"
+    return _fetch(connection, f"SELECT * FROM ({statement}) ORDER BY id, classification_id", values, beyond)
 
 
-def _fetch(connection: sqlite3.Connection, statement: str, values: dict[str, Any]) -> list[Row]:
+def _fetch(
+    connection: sqlite3.Connection, statement: str, values: dict[str, Any], beyond: _Beyond | None = None
+) -> list[Row]:
+    beyond = beyond or _Beyond({})
     with reading():
         cursor = connection.execute(statement, values)
         names = [column[0] for column in cursor.description]
-        return [_row(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+        found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        event_of = {} if beyond.index is None or not found else beyond.index.of_files(found[0]["id"], found[-1]["id"])
+    return [_row(each, beyond.starts, event_of) for each in found]
 
 
 def _dicts(connection: sqlite3.Connection, statement: str, value: int | None) -> list[dict[str, Any]]:
@@ -351,12 +412,26 @@ def _dicts(connection: sqlite3.Connection, statement: str, value: int | None) ->
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _row(found: dict[str, Any]) -> Row:
+def _row(found: dict[str, Any], starts: Starts, event_of: dict[int, tuple[str, int]]) -> Row:
     found.pop("first_id")
-    found["time_flags"] = tuple(found["time_flags"].split())
+    found["event"], found["event_number"] = event_of.get(found["id"], (None, 0))
+    found["time_flags"] = _flags(found, starts)
     found["top"] = tuple((label, chance) for label, chance in json.loads(found["top"] or "[]"))
     found["damaged"], found["development"] = bool(found["damaged"]), bool(found["development"])
     return Row(**found)
+
+
+def _flags(found: dict[str, Any], starts: Starts) -> tuple[str, ...]:
+    """The flags that were written and those that follow from the other columns, of which some serve only for this."""
+    written = tuple(found["time_flags"].split())
+    seen_utc, path_before, local_before = (found.pop(name) for name in ("seen_utc", "path_before", "local_before"))
+    local, first = found["taken_local"], starts.get(found["station"] or "")
+    computed = times.flags(
+        local=local, utc_offset=found["utc_offset"], written=written, seen_utc=seen_utc, starts=first
+    )
+    if found["taken_source"] != "file" and times.is_backwards(found["path"], local, path_before, local_before):
+        computed += (times.BACKWARDS,)
+    return written + computed
 
 
 def _where(wanted: Filter) -> tuple[str, dict[str, Any]]:

@@ -109,4 +109,84 @@ _FIRST = (
     "CREATE INDEX observation_by_review ON observation (review_id)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_SECOND = (
+    # A failing file gets several tries over time; with another model the counting starts again.
+    "ALTER TABLE file ADD COLUMN tries INTEGER NOT NULL DEFAULT 1 CHECK (tries >= 1)",  # how often it was read
+    "ALTER TABLE file ADD COLUMN next_try_utc TEXT",  # of an open failure; NULL: at the next start, if at all
+    "ALTER TABLE file ADD COLUMN tried_model TEXT",  # model digest of the last try that failed
+    "CREATE INDEX file_by_next_try ON file (next_try_utc) WHERE next_try_utc IS NOT NULL",
+    "CREATE INDEX file_open_failure ON file (id) WHERE failure_code IS NOT NULL AND failure_closed_utc IS NULL",
+    """
+    ALTER TABLE photo ADD COLUMN preview TEXT NOT NULL DEFAULT 'none'
+        CHECK (preview IN ('none', 'kept', 'blurred', 'withheld', 'released'))
+    """,
+    "ALTER TABLE photo ADD COLUMN camera_serial TEXT",
+    "ALTER TABLE photo ADD COLUMN temperature_c REAL",  # as the camera measured it
+    "ALTER TABLE photo ADD COLUMN burst INTEGER",  # number in its burst, from 1
+    # Originals that a policy deletes. The row comes before the deletion, so that a power cut leaves no gap unexplained.
+    """
+    CREATE TABLE deletion (
+        id INTEGER PRIMARY KEY,
+        file_id INTEGER NOT NULL REFERENCES file (id),
+        policy TEXT NOT NULL,                   -- its name in the settings
+        why TEXT NOT NULL,
+        copied_to TEXT,
+        planned_utc TEXT NOT NULL,
+        done_utc TEXT,                          -- the file is gone
+        dropped_utc TEXT,                       -- it was not deleted after all
+        dropped_why TEXT,
+        CHECK (done_utc IS NULL OR dropped_utc IS NULL),
+        CHECK ((dropped_utc IS NULL) = (dropped_why IS NULL))
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX deletion_of_file ON deletion (file_id) WHERE dropped_utc IS NULL",
+    # Messages to send: stored in the transaction of the row that they are about, sent at least once.
+    """
+    CREATE TABLE alert (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,               -- one message per key, whatever comes in again
+        channel TEXT NOT NULL,
+        photo_id INTEGER REFERENCES photo (id),
+        text TEXT NOT NULL,
+        created_utc TEXT NOT NULL,
+        tries INTEGER NOT NULL DEFAULT 0,
+        next_try_utc TEXT NOT NULL,
+        sent_utc TEXT,
+        last_error TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX alert_to_send ON alert (next_try_utc) WHERE sent_utc IS NULL",
+    # When the agent was alive. What lies between two runs is time in which nobody watched.
+    """
+    CREATE TABLE agent_run (
+        id INTEGER PRIMARY KEY,
+        device TEXT NOT NULL,
+        started_utc TEXT NOT NULL,
+        alive_utc TEXT NOT NULL,                -- the last heartbeat
+        ended_utc TEXT,                         -- NULL while it runs, and after a power cut
+        boot_id TEXT,
+        clock_ok INTEGER NOT NULL CHECK (clock_ok IN (0, 1)),   -- whether the device knew the time
+        once INTEGER NOT NULL DEFAULT 0 CHECK (once IN (0, 1)), -- it only drained a backlog
+        version TEXT NOT NULL,
+        model_digest TEXT
+    ) STRICT
+    """,
+    # Corrections of a camera's clock. What the camera wrote stays in file.taken_local; every query adds these.
+    """
+    CREATE TABLE time_shift (
+        id INTEGER PRIMARY KEY,
+        device TEXT,                            -- NULL: any, and so below
+        source TEXT,
+        station TEXT,
+        since_local TEXT,                       -- from this time on, by the camera's uncorrected clock
+        until_local TEXT,                       -- before this time
+        file_times INTEGER NOT NULL DEFAULT 0 CHECK (file_times IN (0, 1)), -- also times that are only the file's
+        seconds INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        who TEXT NOT NULL,
+        created_utc TEXT NOT NULL
+    ) STRICT
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)

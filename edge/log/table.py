@@ -27,7 +27,7 @@ CLASSIFY_COLUMNS = (
 )  # fmt: skip
 LOG_COLUMNS = (
     *CLASSIFY_COLUMNS, "id", "device", "station", "camera", "event", "bundle", "model", "runtime", "development",
-    "reviewed", "reviewed_by", "damaged", "failure_code", "time_flags",
+    "reviewed", "reviewed_by", "damaged", "failure_code", "time_flags", "taken_original", "tries", "temperature_c",
 )  # fmt: skip
 
 
@@ -65,6 +65,9 @@ def as_json(row: Row) -> dict[str, Any]:
         "damaged": row.damaged,
         "failure_code": row.failure_code,
         "time_flags": list(row.time_flags),
+        "taken_original": row.taken_original,
+        "tries": row.tries,
+        "temperature_c": row.temperature_c,
     }
     assert tuple(values) == LOG_COLUMNS
     return values
@@ -129,14 +132,14 @@ class Summary:
 
     Attributes:
         photos: files per label; copies of a photo are not counted again.
-        events: ids of the events in which the label was seen.
+        events: for each label one bit per event, set where it was seen: a million events take 125 kB.
     """
 
     files: int = 0
     failed: int = 0
     copies: int = 0
     photos: dict[str, int] = field(default_factory=dict)
-    events: dict[str, set[str]] = field(default_factory=dict)
+    events: dict[str, bytearray] = field(default_factory=dict)
 
     def counting(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The same rows, counted as they go by."""
@@ -153,13 +156,14 @@ class Summary:
             self.copies += 1
         if row.label and not row.duplicate_of:
             self.photos[row.label] = self.photos.get(row.label, 0) + 1
-            self.events.setdefault(row.label, set()).add(row.event or "")
+            _set_bit(self.events.setdefault(row.label, bytearray()), row.event_number)
 
     def lines(self) -> list[str]:
         """The counts as text, the most frequent label first."""
         ranked = sorted(self.photos, key=lambda label: (-self.photos[label], label))
         cells = [
-            (label, counted(self.photos[label], "photo"), counted(len(self.events[label]), "event")) for label in ranked
+            (label, counted(self.photos[label], "photo"), counted(_bits(self.events[label]), "event"))
+            for label in ranked
         ]
         end = [counted(self.files, "file")]
         if self.copies:
@@ -167,6 +171,16 @@ class Summary:
         if self.failed:
             end.append(f"{self.failed} failed")
         return [*aligned(cells), ", ".join(end) + "."]
+
+
+def _set_bit(bits: bytearray, number: int) -> None:
+    if len(bits) <= number >> 3:
+        bits.extend(bytes((number >> 3) + 1 - len(bits)))
+    bits[number >> 3] |= 1 << (number & 7)
+
+
+def _bits(bits: bytearray) -> int:
+    return int.from_bytes(bits, "little").bit_count()
 
 
 HEADER = ("id", "taken", "station", "label", "conf", "photo", "note")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import BinaryIO, Protocol
 
 from edge.errors import BundleError
@@ -19,6 +19,8 @@ PATH = r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*){0,3}"
 LONGEST_PATH = 100
 BLOCK = 512
 _CHUNK = 2**20
+_KINDS = {b"1": "link", b"2": "link", b"3": "device", b"4": "device", b"6": "device"}
+"""ustar's marks of what is worth a word of its own; a folder or an extended header is just no plain file."""
 
 
 class Sink(Protocol):
@@ -60,19 +62,30 @@ class Reader:
     Attributes:
         block: the header block that comes next, read and not yet believed.
 
-    Every method raises :class:`BundleError` with code ``truncated``, ``missing member``, ``order``, ``path``,
-    ``kind`` (a link, folder or device), ``header``, ``too large``, ``size``, ``padding``, ``extra member``,
-    ``trailing`` or ``unreadable``.
+    Every method raises :class:`BundleError` with code ``truncated``, ``missing member``, ``duplicate member``,
+    ``extra member``, ``order``, ``path``, ``link``, ``device``, ``kind`` (a folder or an extended header), ``header``,
+    ``too large``, ``size``, ``padding``, ``trailing`` or ``unreadable``.
     """
 
-    def __init__(self, stream: BinaryIO, where: str, block: bytes | None = None) -> None:
-        """Start at a header; ``block`` is that header where it is already read."""
+    def __init__(
+        self, stream: BinaryIO, where: str, block: bytes | None = None, names: Collection[str] | None = None
+    ) -> None:
+        """Start at a header.
+
+        Args:
+            block: that header, where it is already read.
+            names: all that may come, where that is known: another one is ``extra``, one of these is out of ``order``.
+        """
         self._stream, self._where = stream, where
+        self._names, self._taken = names, set[str]()
         self.block = self._exactly(BLOCK, "its first header") if block is None else block
 
     def next_name(self) -> str:
-        """The name in the next header, or nothing where the members end."""
-        return self._header("")[0] if any(self.block) else ""
+        """The name in the next header, which did not come before, or nothing where the members end."""
+        name = self._header("")[0] if any(self.block) else ""
+        if name in self._taken:
+            raise self._refuse(f"{name} comes a second time.", "duplicate member")
+        return name
 
     def whole(self, name: str, most_bytes: int) -> bytes:
         """The content of the next member, which must be ``name`` and no larger than ``most_bytes``."""
@@ -93,7 +106,7 @@ class Reader:
     def end(self) -> None:
         """Refuse anything but two zero blocks and then nothing."""
         if any(self.block):
-            raise self._refuse("a member follows that the manifest does not name.", "extra member")
+            raise self._misplaced(self._header("")[0], "the end")
         if any(self._exactly(BLOCK, "its last block")):
             raise self._refuse("the last block is not zero.", "padding")
         if self._some(1):
@@ -103,15 +116,23 @@ class Reader:
         """The size of the next member, which must be ``name``."""
         found, size = self._header(name)
         if found != name:
-            raise self._refuse(f"{found} stands where {name} is expected.", "order")
+            raise self._misplaced(found, name)
+        self._taken.add(name)
         return size
+
+    def _misplaced(self, found: str, expected: str) -> BundleError:
+        if found in self._taken:
+            return self._refuse(f"{found} comes a second time.", "duplicate member")
+        if expected == "the end" or (self._names is not None and found not in self._names):
+            return self._refuse(f"{found} is there, which its manifest does not name.", "extra member")
+        return self._refuse(f"{found} stands where {expected} is expected.", "order")
 
     def _header(self, expected: str) -> tuple[str, int]:
         """Name and size in ``block``, which must be the one header for them."""
         if not any(self.block):
             raise self._refuse(f"it ends where {expected} is expected.", "missing member")
-        if self.block[156:157] != b"0":
-            raise self._refuse("a member is not a plain file (a link, folder or device).", "kind")
+        if (kind := self.block[156:157]) != b"0":
+            raise self._refuse("a member is not a plain file but a link, folder or device.", _KINDS.get(kind, "kind"))
         raw, size = self.block[:LONGEST_PATH].rstrip(b"\0"), self.block[124:136]
         if not re.fullmatch(PATH.encode(), raw):
             raise self._refuse(f"a member is called {ascii(raw)[1:]}, which is no path inside a bundle.", "path")

@@ -36,6 +36,7 @@ MAX_PAYLOAD_BYTES = 2**30
 MAX_FILES = 256
 MAX_LABELS = 10_000
 MAX_ROOTS = 64
+MAX_ROOT_SIGNATURES = 32
 MAX_GOLDEN = 64
 
 NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
@@ -393,7 +394,7 @@ def _check_files(manifest: Manifest, refuse: strict.Refusal) -> None:
         raise refuse("two files have the same path but for upper and lower case.", "files")
     folders = {str(parent) for path in paths for parent in Path(path).parents}
     for path in paths:
-        if path in folders or path in (MANIFEST, SIGNATURE) or path.split("/")[0] == "roots":
+        if path in folders or path.split("/")[0] in (MANIFEST, SIGNATURE, "roots"):
             raise refuse(f"the path {path} has another use.", "files")
     if [entry.path for entry in manifest.files if entry.path.casefold().endswith(".tflite")] != [MODEL]:
         raise refuse(f"files must hold {MODEL} and no other .tflite.", "files")
@@ -526,8 +527,8 @@ def read_head(stream: BinaryIO, where: str) -> Head:
     """Read manifest, signature and roots, and nothing of the payload's content.
 
     Raises:
-        BundleError: with code ``truncated``, ``missing member``, ``order``, ``path``, ``kind`` (a link, folder or
-            device), ``header``, ``too large``, ``padding`` or ``unreadable``.
+        BundleError: with code ``truncated``, ``missing member``, ``duplicate member``, ``order``, ``path``, ``link``,
+            ``device``, ``kind``, ``header``, ``too large``, ``padding`` or ``unreadable``.
     """
     reader = archive.Reader(stream, where)
     manifest = reader.whole(MANIFEST, MAX_MANIFEST_BYTES)
@@ -582,7 +583,7 @@ def copy_payload(
     Raises:
         BundleError: with the codes of :func:`read_head`, or ``size``, ``digest``, ``extra member`` or ``trailing``.
     """
-    reader = archive.Reader(stream, where, head.pending)
+    reader = archive.Reader(stream, where, head.pending, {entry.path for entry in manifest.files})
     for entry in manifest.files:
         with create(entry) as sink:
             digest = reader.copy(entry.path, entry.length_bytes, sink)
@@ -608,7 +609,9 @@ def _read_roots(reader: archive.Reader) -> dict[int, trust.SignedRoot]:
 
 def _read_root_signatures(reader: archive.Reader, version: int) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
-    while match := re.fullmatch(rf"roots/{version}\.({trust.KEY_ID})\.minisig", reader.next_name()):
+    pattern = rf"roots/{version}\.({trust.KEY_ID})\.minisig"
+    # Nothing here is believed yet, so there is an end to what is kept of it.
+    while len(found) < MAX_ROOT_SIGNATURES and (match := re.fullmatch(pattern, reader.next_name())):
         if found and match[1] <= max(found):
             break
         found[match[1]] = reader.whole(match[0], trust.MAX_SIGNATURE_BYTES)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +13,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from edge import photo as photos
-from edge.errors import ModelError
+from edge.errors import ConfigError, ModelError
 from edge.model import decide, preprocess, runtime
 from edge.model.bundle import Manifest, RuntimePass
+from edge.model.taxonomy import taxonomy
 
 
 @dataclass(frozen=True)
@@ -27,20 +30,32 @@ class Answer:
 class Classifier:
     """A verified bundle's model, loaded once."""
 
-    def __init__(self, model: Path | bytes, manifest: Manifest, *, name: str | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        model: Path | bytes,
+        manifest: Manifest,
+        *,
+        name: str | None = None,
+        threads: int = 1,
+        species: Collection[str] | None = None,
+    ) -> None:
         """Load the model.
 
         Args:
             model: the bundle's ``.tflite``, already verified against the manifest.
             manifest: what the bundle says of it.
             name: the runtime; by default the first installed one that passed the gate.
+            species: labels of the animals that occur at the station; all if None. See
+                :func:`edge.model.taxonomy.taxonomy`.
 
         Raises:
+            ConfigError: the bundle knows no label of such a name.
             ModelError: no runtime that passed the gate is installed, or the model is not what the manifest says.
         """
         self.manifest = manifest
         self.labels = tuple(label.name for label in manifest.labels)
         self.spec = manifest.input
+        self._taxonomy = taxonomy(manifest.labels, None if species is None else known_species(manifest, species))
         self._model = runtime.Model(model, runtime=name or usable_runtime(manifest), threads=threads)
         self.runtime = self._model.runtime
         found = (self._model.height, self._model.width, self._model.classes)
@@ -72,8 +87,30 @@ class Classifier:
         """Classify pixels, uint8 (height, width, 3)."""
         logits = self._model.logits(pixels)
         manifest = self.manifest
-        decision = decide.decide(logits, self.labels, temperature=manifest.temperature, thresholds=manifest.thresholds)
+        decision = decide.decide(
+            logits, self.labels,
+            temperature=manifest.temperature, thresholds=manifest.thresholds,
+            taxonomy=self._taxonomy, rollup=manifest.rollup,
+        )  # fmt: skip
         return Answer(decision, logits)
+
+
+def known_species(manifest: Manifest, species: Collection[str]) -> frozenset[str]:
+    """A station's list of species, each of which the bundle knows.
+
+    Raises:
+        ConfigError: it knows no label of such a name.
+    """
+    names = [label.name for label in manifest.labels]
+    for name in species:
+        if name not in names:
+            nearest = max(names, key=lambda known: difflib.SequenceMatcher(None, name, known).ratio())
+            raise ConfigError(
+                f"the station's species name {name!r}, and bundle {manifest.name} has no such label. The nearest is "
+                f"{nearest!r}; it has {', '.join(names)}.",
+                code="unknown species",
+            )
+    return frozenset(species)
 
 
 def usable_runtime(manifest: Manifest) -> str:

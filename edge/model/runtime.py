@@ -64,11 +64,13 @@ class Model:
             model: the file, or its bytes.
             runtime: a name of :data:`NAMES`; the preferred installed one if None.
             threads: at least 1.
-            kernels: ``default``, or ``reference`` for the slow kernels that are identical on every architecture.
+            kernels: ``default``, or ``reference`` for the slow kernels. Of an int8 model they answer the same on every
+                architecture, to the last step or nearly; ``tflite_runtime``'s default kernels on aarch64 do as they do.
 
         Raises:
             ModelError: no runtime is installed, the file does not load, or its tensors are not
-                uint8 (1, H, W, 3) with scale 0 or 1 and float32 (1, C).
+                uint8 (1, H, W, 3) with scale 0 or 1 and float32 (1, C). With code ``load`` where the runtime refused
+                the file.
         """
         self.runtime = runtime or _preferred()
         content = model if isinstance(model, bytes) else _read_model(model)
@@ -160,15 +162,20 @@ def _interpreter(name: str, content: bytes, threads: int, kernels: str) -> Any:
     except ImportError as error:
         raise ModelError(f"runtime {name} is not installed: {error}.", code="no runtime") from error
     options: dict[str, Any] = {"model_content": content, "num_threads": threads}
-    if kernels == "reference":
-        options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_REF
     try:
+        if kernels == "reference":
+            options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_REF
         with _native_notes_off():
             interpreter = module.Interpreter(**options)
             interpreter.allocate_tensors()
     except (RuntimeError, ValueError, AttributeError, ImportError) as error:  # numpy 2 under tflite_runtime: the last
-        raise ModelError(f"{name} cannot load the model: {error}") from error
+        raise ModelError(f"{name} cannot load the model: {_in_one_line(error)}", code="load") from error
     return interpreter
+
+
+def _in_one_line(error: Exception) -> str:
+    """What the runtime said, in one line: TFLite's errors have several."""
+    return " ".join(str(error).split())
 
 
 @contextlib.contextmanager
@@ -185,12 +192,12 @@ def _native_notes_off() -> Iterator[None]:
 
 
 def _output_step(interpreter: Any, output: int) -> float:
-    """The scale of the int8 tensor that a final DEQUANTIZE reads, found among the tensors by its name and shape."""
+    """The scale of the int8 or uint8 tensor that a final DEQUANTIZE reads, found among the tensors by its name and shape."""
     details = interpreter.get_tensor_details()
     shape = next(tuple(d["shape"]) for d in details if d["index"] == output)
     scales = [
         float(d["quantization"][0])
         for d in details
-        if d["dtype"] == np.int8 and tuple(d["shape"]) == shape and d["quantization"][0] > 0
+        if d["dtype"] in (np.int8, np.uint8) and tuple(d["shape"]) == shape and d["quantization"][0] > 0
     ]
     return scales[-1] if scales else 0.0

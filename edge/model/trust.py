@@ -2,29 +2,22 @@
 
 A signature is minisign's prehashed Ed25519 over BLAKE2b-512, checked here more strictly than ``minisign -V`` does,
 so that no bit of it is free. A root file says which keys may sign bundles, and is itself signed. Verifying takes
-bytes and gives objects or errors; only :func:`read_root` and what loads or makes keys touch the disk. Never prints
-and never asks. ``cryptography`` is imported where it is used: it costs the agent 8 MiB.
+bytes and gives objects or errors; only :func:`read_root` touches the disk. What a workstation keeps secret is
+:mod:`edge.model.secret_key`'s and :mod:`edge.model.key_folder`'s. ``cryptography`` is imported where it is used: it
+costs the agent 8 MiB.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
-import errno
 import hashlib
-import os
 import re
-import secrets
-import shutil
-import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge import durable
 from edge.errors import TrustError
 from edge.model import strict
 
@@ -35,13 +28,11 @@ ROOT_TYPE, ROOT_FORMAT = "fieldmark-root", 1
 MAX_ROOT_BYTES = 64 * 2**10
 MAX_SIGNATURE_BYTES = 4 * 2**10
 KEY_ID = r"[0-9A-F]{16}"
-SECRET_FILE, ROOT_FILE, ROOT_SIGNATURE_FILE = "release.key", "root.json", "root.json.minisig"
+ROOT_FILE = "root.json"
 
 _UNTRUSTED = "untrusted comment: fieldmark"
 _TRUSTED = "trusted comment: "
-_KEY_ALGORITHM, _PREHASHED, _CHECKSUM = b"Ed", b"ED", b"B2"
-_NO_PASSPHRASE = b"\0\0"
-_SECRET_BYTES = 2 + 2 + 2 + 32 + 8 + 8 + 8 + 64 + 32
+_KEY_ALGORITHM, _PREHASHED = b"Ed", b"ED"
 
 
 @dataclass(frozen=True)
@@ -59,7 +50,7 @@ class PublicKey:
     @property
     def minisign(self) -> str:
         """The key as ``minisign -P`` takes it."""
-        return _base64(_KEY_ALGORITHM + _id_bytes(self.key_id) + self.raw)
+        return base64_text(_KEY_ALGORITHM + id_bytes(self.key_id) + self.raw)
 
 
 @dataclass(frozen=True)
@@ -79,8 +70,8 @@ class SigningKey:
         private = _private(self.seed)
         signature = private.sign(_prehash(data))
         both = private.sign(signature + trusted_comment.encode("ascii"))
-        blob = _PREHASHED + _id_bytes(self.key_id) + signature
-        lines = (_UNTRUSTED, _base64(blob), _TRUSTED + trusted_comment, _base64(both))
+        blob = _PREHASHED + id_bytes(self.key_id) + signature
+        lines = (_UNTRUSTED, base64_text(blob), _TRUSTED + trusted_comment, base64_text(both))
         return "".join(f"{line}\n" for line in lines).encode("ascii")
 
 
@@ -129,22 +120,6 @@ class SignedRoot:
     signatures: Mapping[str, bytes]
 
 
-@dataclass(frozen=True)
-class Keys:
-    """A workstation's keys: the one that signs bundles, and the root that names it.
-
-    Attributes:
-        folder: where they lie.
-        created: whether this call made them.
-    """
-
-    folder: Path
-    signing: SigningKey
-    root: SignedRoot
-    development: bool
-    created: bool
-
-
 def bundle_comment(name: str, sequence: int) -> str:
     """The trusted comment of a bundle's signature."""
     return f"fieldmark-bundle {name} {sequence}"
@@ -171,12 +146,12 @@ def parse_signature(data: bytes, where: str) -> Signature:
         raise _form(where, f"{_UNTRUSTED!r} as its first line")
     if not re.fullmatch(rb"trusted comment: [\x21-\x7e]+( [\x21-\x7e]+)*", lines[2]):
         raise _form(where, f"a third line that starts {_TRUSTED!r}")
-    blob, both = _unbase64(lines[1], 74), _unbase64(lines[3], 64)
+    blob, both = unbase64(lines[1], 74), unbase64(lines[3], 64)
     if blob is None or both is None:
         raise _form(where, "74 and 64 bytes in base64 on its second and fourth line")
     if blob[:2] != _PREHASHED:
         raise _form(where, "a prehashed Ed25519 signature (ED)")
-    return Signature(_id_text(blob[2:10]), blob[10:], lines[2][len(_TRUSTED) :].decode("ascii"), both)
+    return Signature(id_text(blob[2:10]), blob[10:], lines[2][len(_TRUSTED) :].decode("ascii"), both)
 
 
 def verify(key: PublicKey, data: bytes, signature: Signature, where: str) -> None:
@@ -308,7 +283,7 @@ def make_root(root_keys: Mapping[str, PublicKey], release_keys: Mapping[str, Pub
             "format": ROOT_FORMAT,
             "version": 1,
             "development": development,
-            "keys": {name: {"scheme": "ed25519", "public": _base64(keys[name].raw)} for name in sorted(keys)},
+            "keys": {name: {"scheme": "ed25519", "public": base64_text(keys[name].raw)} for name in sorted(keys)},
             "roles": {
                 "root": {"keys": sorted(root_keys), "threshold": 1},
                 "release": {"keys": sorted(release_keys), "threshold": 1},
@@ -317,11 +292,25 @@ def make_root(root_keys: Mapping[str, PublicKey], release_keys: Mapping[str, Pub
     )
 
 
+def check_names(root: Root, key: PublicKey, where: str) -> None:
+    """Refuse to sign with a key that the root does not let sign bundles.
+
+    Raises:
+        TrustError: with code ``root keys``.
+    """
+    if key.key_id not in root.release_keys or root.keys[key.key_id] != key:
+        raise TrustError(
+            f"{where} lets {', '.join(root.release_keys)} sign bundles, not key {key.key_id}. "
+            "Put the root and the key that belong together into one folder.",
+            code="root keys",
+        )
+
+
 def _read_keys(entries: Mapping[str, strict.Fields], refuse: strict.Refusal) -> dict[str, PublicKey]:
     keys = {}
     for key_id, entry in entries.items():
         entry.exactly("scheme", "ed25519", "scheme")
-        raw = _unbase64(entry.text("public").encode("utf-8"), 32)
+        raw = unbase64(entry.text("public").encode("utf-8"), 32)
         entry.done()
         if raw is None:
             raise refuse(f"keys.{key_id}.public is not 32 bytes in base64.", "root keys")
@@ -345,159 +334,6 @@ def _read_role(
     return named, threshold
 
 
-# --- secret keys
-
-
-def new_signing_key() -> SigningKey:
-    """A new random key."""
-    return SigningKey(_id_text(secrets.token_bytes(8)), secrets.token_bytes(32))
-
-
-def secret_file(key: SigningKey) -> bytes:
-    """A key as minisign's own secret key file without a passphrase (``minisign -S -s`` takes it)."""
-    secret = _id_bytes(key.key_id) + key.seed + key.public.raw
-    checksum = hashlib.blake2b(_KEY_ALGORITHM + secret, digest_size=32).digest()
-    blob = _KEY_ALGORITHM + _NO_PASSPHRASE + _CHECKSUM + bytes(48) + secret + checksum
-    return f"untrusted comment: fieldmark secret key {key.key_id}\n{_base64(blob)}\n".encode("ascii")
-
-
-def parse_secret_file(data: bytes, where: str) -> SigningKey:
-    """Read a minisign secret key file that has no passphrase.
-
-    Raises:
-        TrustError: with code ``secret key``, or ``passphrase`` where it has one.
-    """
-    lines = data.split(b"\n")
-    well_formed = len(lines) == 3 and not lines[2] and lines[0].startswith(b"untrusted comment: ")
-    blob = _unbase64(lines[1], _SECRET_BYTES) if well_formed else None
-    if blob is None or blob[:2] != _KEY_ALGORITHM or blob[4:6] != _CHECKSUM:
-        raise TrustError(f"{where} is not a minisign secret key. Restore it from a copy.", code="secret key")
-    if blob[2:4] != _NO_PASSPHRASE:
-        raise TrustError(
-            f"{where} has a passphrase, which this version cannot ask for. Use a key without one.", code="passphrase"
-        )
-    secret, checksum = blob[54:126], blob[126:]
-    key = SigningKey(_id_text(secret[:8]), secret[8:40])
-    right = hashlib.blake2b(_KEY_ALGORITHM + secret, digest_size=32).digest()
-    # minisign 0.11 leaves the checksum of a key without passphrase at zero.
-    if checksum not in (right, bytes(32)) or key.public.raw != secret[40:]:
-        raise TrustError(f"{where} is damaged: its checksum does not hold. Restore it from a copy.", code="secret key")
-    return key
-
-
-# --- the workstation's key folder
-
-
-def default_key_dir() -> Path:
-    """``$FIELDMARK_KEYS``, else ``~/.config/fieldmark/keys``.
-
-    Raises:
-        TrustError: neither is known.
-    """
-    named = os.environ.get("FIELDMARK_KEYS")
-    if named:
-        return Path(named)
-    try:
-        return Path.home() / ".config" / "fieldmark" / "keys"
-    except RuntimeError as error:
-        raise TrustError("this user has no home folder. Set FIELDMARK_KEYS to a folder.", code="no keys") from error
-
-
-def load_or_create(key_dir: Path | None = None) -> Keys:
-    """The workstation's keys; where there are none, a new development key without a passphrase.
-
-    All files appear at once or not at all, and nothing is ever overwritten: of two processes that start together,
-    one makes the keys and both use them.
-
-    Args:
-        key_dir: :func:`default_key_dir` if None.
-
-    Raises:
-        TrustError: as :func:`load_keys`, or the folder cannot be made.
-    """
-    folder = Path(os.path.realpath(key_dir or default_key_dir()))
-    created = False
-    try:
-        if not folder.exists() or not any(folder.iterdir()):
-            created = _create(folder)
-    except OSError as error:
-        raise TrustError(f"keys cannot be made in {folder}: {error.strerror}.", code="no keys") from error
-    keys = load_keys(folder)
-    return Keys(keys.folder, keys.signing, keys.root, keys.development, created)
-
-
-def load_keys(key_dir: Path) -> Keys:
-    """The keys in a folder.
-
-    Raises:
-        TrustError: with code ``no keys`` where a file is missing or unreadable, ``mode`` where others may read the
-            secret key, ``root keys`` where the root does not name it, or as the file's own parser says.
-    """
-    secret = _read(key_dir / SECRET_FILE, private=True)
-    signing = parse_secret_file(secret, str(key_dir / SECRET_FILE))
-    where = str(key_dir / ROOT_FILE)
-    data, signature = _read(key_dir / ROOT_FILE), _read(key_dir / ROOT_SIGNATURE_FILE)
-    signed = SignedRoot(data, {parse_signature(signature, f"{where}.minisig").key_id: signature})
-    root = verify_root(signed, where)
-    check_names(root, signing.public, where)
-    return Keys(key_dir, signing, signed, root.development, False)
-
-
-def check_names(root: Root, key: PublicKey, where: str) -> None:
-    """Refuse to sign with a key that the root does not let sign bundles.
-
-    Raises:
-        TrustError: with code ``root keys``.
-    """
-    if key.key_id not in root.release_keys or root.keys[key.key_id] != key:
-        raise TrustError(
-            f"{where} lets {', '.join(root.release_keys)} sign bundles, not key {key.key_id}. "
-            "Put the root and the key that belong together into one folder.",
-            code="root keys",
-        )
-
-
-def _create(folder: Path) -> bool:
-    """Make a development key. False where another process was first."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".keys-", dir=folder.parent))  # mode 0700
-    try:
-        _write_development(made)
-        made.rename(folder)  # onto nothing or an empty folder; a folder that holds something refuses
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return False
-        raise
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(made)
-    durable.sync_folder(folder.parent)
-    return True
-
-
-def _write_development(folder: Path) -> None:
-    key = new_signing_key()
-    both = {key.key_id: key.public}
-    root = make_root(both, both, development=True)
-    durable.write_file(folder / SECRET_FILE, secret_file(key), mode=0o600)
-    durable.write_file(folder / ROOT_FILE, root)
-    durable.write_file(folder / ROOT_SIGNATURE_FILE, key.sign(root, root_comment(1)))
-
-
-def _read(path: Path, *, private: bool = False) -> bytes:
-    try:
-        with path.open("rb") as file:
-            if private and stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise TrustError(f"{path} may be read by others. Run: chmod 600 {path}", code="mode")
-            return file.read(MAX_ROOT_BYTES + 1)
-    except OSError as error:
-        raise TrustError(
-            f"{path} cannot be read: {error.strerror}. A key folder holds {SECRET_FILE}, {ROOT_FILE} and "
-            f"{ROOT_SIGNATURE_FILE}: set FIELDMARK_KEYS to one, or to a new folder, where the first export makes keys.",
-            code="no keys",
-        ) from error
-
-
 # --- small parts
 
 
@@ -511,19 +347,22 @@ def _prehash(data: bytes) -> bytes:
     return hashlib.blake2b(data).digest()
 
 
-def _id_text(raw: bytes) -> str:
+def id_text(raw: bytes) -> str:
+    """A key id's 8 bytes as people see it."""
     return raw[::-1].hex().upper()  # minisign prints the id as a little-endian number
 
 
-def _id_bytes(key_id: str) -> bytes:
+def id_bytes(key_id: str) -> bytes:
+    """The 8 bytes of a key id in minisign's files."""
     return bytes.fromhex(key_id)[::-1]
 
 
-def _base64(raw: bytes) -> str:
+def base64_text(raw: bytes) -> str:
+    """Bytes as these files write them."""
     return base64.b64encode(raw).decode("ascii")
 
 
-def _unbase64(text: bytes, length_bytes: int) -> bytes | None:
+def unbase64(text: bytes, length_bytes: int) -> bytes | None:
     """Bytes of exactly that length whose one base64 form is ``text``, else None."""
     try:
         raw = base64.b64decode(text, validate=True)

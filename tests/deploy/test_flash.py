@@ -1,4 +1,4 @@
-"""Flashing: what a target may be, what is printed, and the cards of bundles and keys."""
+"""Flashing: what a target may be, and what is printed."""
 
 from __future__ import annotations
 
@@ -11,24 +11,9 @@ from typer.testing import CliRunner
 from deploy.cli import app
 from deploy.flash import flash
 from edge.agent import slots
-from edge.errors import DeviceError, FieldmarkError, TrustError
-from edge.model import trust
+from edge.errors import DeviceError, TrustError
+from tests.deploy.conftest import Run
 from tests.fakes import tiny
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    """A bundle."""
-    return tiny.write(tmp_path / "tiny-7.fmb")
-
-
-def _run(*arguments: object) -> tuple[str, str]:
-    """Run a command; stdout and stderr. Its refusal is raised, as the front door expects it."""
-    done = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=True)
-    if isinstance(done.exception, FieldmarkError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done.stdout, done.stderr
 
 
 def test_flashing_a_folder_installs_into_it(tmp_path: Path, bundle: Path) -> None:
@@ -67,24 +52,24 @@ def test_a_folder_that_looks_like_a_device_on_the_network_is_a_folder(
     assert flash(bundle, "pi@trap", check=tiny.agreeing).changed
 
 
-def test_flash_prints_what_it_did(tmp_path: Path, bundle: Path) -> None:
+def test_flash_prints_what_it_did(run: Run, tmp_path: Path, bundle: Path) -> None:
     card = tmp_path / "card"
-    out, err = _run("flash", bundle, card)
+    out, err = run("flash", bundle, card)
     assert f"{card}: tiny 7 is installed, golden photos right on" in out
     assert f"is new and trusts development key {tiny.KEY.key_id}" in out
     assert err == ""
-    assert "is current already; nothing changed" in _run("flash", bundle, card)[0]
+    assert "is current already; nothing changed" in run("flash", bundle, card)[0]
 
 
-def test_flash_says_that_a_bundle_is_older_than_the_one_before(tmp_path: Path, bundle: Path) -> None:
+def test_flash_says_that_a_bundle_is_older_than_the_one_before(run: Run, tmp_path: Path, bundle: Path) -> None:
     card, newer = tmp_path / "card", tiny.write(tmp_path / "tiny-8.fmb", sequence=8)
     other = tiny.write(tmp_path / "other-3.fmb", name="other", sequence=3)
-    found = [json.loads(_run("flash", "--json", each, card)[0]) for each in (bundle, newer, bundle, bundle, other)]
+    found = [json.loads(run("flash", "--json", each, card)[0]) for each in (bundle, newer, bundle, bundle, other)]
     assert [(one["changed"], one["older"]) for one in found] == [
         (True, False), (True, False), (True, True), (False, False), (True, False),
     ]  # fmt: skip
-    _run("flash", newer, card)
-    assert "tiny 7 is installed in place of a newer one, golden" in _run("flash", bundle, card)[0]
+    run("flash", newer, card)
+    assert "tiny 7 is installed in place of a newer one, golden" in run("flash", bundle, card)[0]
 
 
 def test_flash_prints_one_object_for_each_target(tmp_path: Path, bundle: Path) -> None:
@@ -108,52 +93,8 @@ def test_flash_says_each_refusal_on_its_own_line(tmp_path: Path, bundle: Path) -
     assert "b\\nc" in done.stderr
 
 
-def test_flash_with_another_root_refuses_a_foreign_bundle(tmp_path: Path, bundle: Path) -> None:
+def test_flash_with_another_root_refuses_a_foreign_bundle(run: Run, tmp_path: Path, bundle: Path) -> None:
     (tmp_path / "root.json").write_bytes(tiny.signed_root(tiny.OTHER_KEY).data)
     with pytest.raises(TrustError):
-        _run("flash", bundle, tmp_path / "card", "--trust", tmp_path / "root.json")
+        run("flash", bundle, tmp_path / "card", "--trust", tmp_path / "root.json")
     assert not (tmp_path / "card").exists()
-
-
-def test_the_card_of_a_bundle_shows_labels_gate_and_signature(bundle: Path) -> None:
-    out, _ = _run("bundle", "show", bundle)
-    for piece in ("tiny 7", tiny.KEY.key_id, "development key", "ai_edge_litert", "93.8%", "red at 0.50", "Apache-2.0"):
-        assert piece in out
-
-
-def test_the_card_of_a_bundle_as_json(tmp_path: Path, bundle: Path) -> None:
-    (tmp_path / "root.json").write_bytes(tiny.signed_root().data)
-    found = json.loads(_run("bundle", "show", bundle, "--json", "--trust", tmp_path / "root.json")[0])
-    assert found["schema"] == 1
-    assert found["manifest"]["labels"][0]["name"] == "red"
-    assert found["signature"]["trusted_by"] == str(tmp_path / "root.json")
-    assert found["bytes"] == bundle.stat().st_size
-    assert found["model_digest"] == tiny.manifest().model.sha256
-
-
-def test_the_card_of_an_altered_bundle_is_refused(bundle: Path) -> None:
-    bundle.write_bytes(bundle.read_bytes()[:-1])
-    with pytest.raises(FieldmarkError) as caught:
-        _run("bundle", "show", bundle)
-    assert caught.value.code == "truncated"
-
-
-def test_keys_are_shown_without_their_secret(tmp_path: Path) -> None:
-    keys = trust.load_or_create(tmp_path / "keys")
-    secret = (tmp_path / "keys" / "release.key").read_text().splitlines()[1]
-    out, _ = _run("keys", "show", "--dir", tmp_path / "keys")
-    for piece in (keys.signing.key_id, keys.signing.public.minisign, "development key"):
-        assert piece in out
-    as_json, _ = _run("keys", "show", "--dir", tmp_path / "keys", "--json")
-    found = json.loads(as_json)
-    assert (found["schema"], found["key_id"], found["development"]) == (1, keys.signing.key_id, True)
-    for text in (out, as_json):
-        assert secret not in text
-        assert keys.signing.seed.hex() not in text
-
-
-def test_showing_keys_never_makes_any(tmp_path: Path) -> None:
-    with pytest.raises(TrustError) as caught:
-        _run("keys", "show", "--dir", tmp_path / "keys")
-    assert caught.value.code == "no keys"
-    assert not (tmp_path / "keys").exists()

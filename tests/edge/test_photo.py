@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from edge import photo
 from edge.errors import PhotoError
+from tests import capabilities
 
 MODIFIED_S = 1_714_543_929.0  # 2024-05-01T06:12:09 UTC
 
@@ -85,6 +86,11 @@ def png_that_claims(width: int, height: int) -> bytes:
         ("a.heic", True),
         ("a.xcf", False),
         ("a.jpg.part", False),
+        ("a.jpg.filepart", False),
+        ("a.JPG.tmp", False),
+        ("a.jpg~", False),
+        (".a.jpg.x7Qk2B", False),
+        (".jpg", False),
         ("jpg", False),
     ],
 )
@@ -294,6 +300,205 @@ def test_orientation_of_a_tiff_is_upright_since_pillow_turns_it() -> None:
 
 def test_orientation_of_a_photo_without_exif_is_upright() -> None:
     assert photo.orientation(photo.open_image(encoded())) == 1
+
+
+def camera_of(facts: dict[int, object], form: str = "JPEG") -> photo.CameraFacts:
+    made = Image.Exif()
+    made[0x010F], made[0x0110] = "RECONYX", "HYPERFIRE"
+    made.get_ifd(0x8769).update(facts)
+    return photo.camera_facts(photo.open_image(encoded(form, exif=made)))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_serial_number_and_temperature_are_exif_s_own(form: str) -> None:
+    found = camera_of({0xA431: "H2X-77\0\0", 0x9400: TiffImagePlugin.IFDRational(-35, 10)}, form)
+    assert found == photo.CameraFacts("RECONYX", "HYPERFIRE", "H2X-77", -3.5, None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [TiffImagePlugin.IFDRational(1, 0), TiffImagePlugin.IFDRational(-32768, 1), TiffImagePlugin.IFDRational(0, 0)],
+)
+def test_temperature_that_no_camera_can_have_is_none(value: object) -> None:
+    assert camera_of({0x9400: value}).temperature_c is None
+
+
+def reconyx(start: bytes, at: tuple[int, int, int], burst: int, of: int, degrees: int, serial: str) -> bytes:
+    """A maker note with the facts at their places and other bytes between."""
+    note = bytearray(b"\x07" * 200)
+    note[: len(start)] = start
+    struct.pack_into("<HH", note, at[0], burst, of)
+    struct.pack_into("<h", note, at[1], degrees)
+    note[at[2] : at[2] + 30] = serial.encode("utf-16-le").ljust(30, b"\0")
+    return bytes(note)
+
+
+FIRST, SECOND = (b"\x01\xf1\x04\x00", (14, 40, 42)), (b"RECONYXH2\0", (54, 80, 126))
+
+
+@pytest.mark.parametrize("layout", [pytest.param(FIRST, id="HyperFire"), pytest.param(SECOND, id="HyperFire 2")])
+def test_reconyx_maker_notes_give_burst_temperature_and_serial_number(
+    layout: tuple[bytes, tuple[int, int, int]],
+) -> None:
+    found = camera_of({0x927C: reconyx(*layout, 2, 3, -7, "H550HH12223408")})
+    assert (found.burst, found.temperature_c, found.serial) == (2, -7.0, "H550HH12223408")
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        pytest.param(b"", id="none"),
+        pytest.param(FIRST[0], id="one that is cut"),
+        pytest.param(reconyx(*FIRST, 4, 3, 20, "X"), id="the fourth of three"),
+        pytest.param(reconyx(*FIRST, 0, 0, 20, "X"), id="no burst"),
+        pytest.param(reconyx(*FIRST, 1, 3, 20, "\u4e00\u4e01"), id="a serial number of no letters"),
+        pytest.param(b"Nikon" + bytes(200), id="another maker's"),
+    ],
+)
+def test_maker_note_of_another_layout_gives_nothing(note: bytes) -> None:
+    found = camera_of({0x927C: note})
+    assert (found.burst, found.temperature_c, found.serial) == (None, None, None)
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"", FIRST[0], SECOND[0]]))
+def test_any_maker_note_costs_at_most_the_facts_in_it(rubbish: bytes, start: bytes) -> None:
+    found = camera_of({0x927C: start + rubbish})
+    assert found.make == "RECONYX"
+    assert found.burst is None or 1 <= found.burst <= 99
+
+
+@pytest.mark.needs("real_photos")
+def test_real_cameras_say_who_they_are() -> None:
+    data = capabilities.real_photos()
+    [first, *others] = sorted((data / "camtrapdp_example").rglob("*.JPG"))
+    assert photo.camera_facts(photo.open_image(first.read_bytes())) == photo.CameraFacts(
+        "RECONYX", "HYPERFIRE 2 COVERT", "H2RXEM06043616", 2.0, 1
+    )
+    assert [photo.camera_facts(photo.open_image(each.read_bytes())).burst for each in others] == list(range(2, 11))
+    older = photo.camera_facts(photo.open_image((data / "edge_cases" / "blank.jpg").read_bytes()))
+    assert older == photo.CameraFacts("RECONYX", "HC550 HYPERFIRE", "H550HH12223408", 21.0, 5)
+
+
+# --- visible damage
+
+
+def scene(width: int = 640, height: int = 480) -> Image.Image:
+    """Something like a photo: noise of a sensor over a gradient."""
+    return Image.blend(
+        Image.linear_gradient("L").resize((width, height)), Image.effect_noise((width, height), 90), 0.5
+    ).convert("RGB")
+
+
+def jpeg_of(image: Image.Image, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+def cut(data: bytes, share: float) -> bytes:
+    return data[: int(len(data) * share)] + b"\xff\xd9"
+
+
+def damage_of(data: bytes, side: int | None = None) -> str | None:
+    image = photo.open_image(data)
+    if side:
+        image.draft("RGB", (side, side))
+    image.load()
+    return photo.damage(image, data)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.75, 0.9, 0.95])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"quality": 85}, id="baseline"),
+        pytest.param({"quality": 95, "subsampling": 0}, id="no subsampling"),
+        pytest.param({"quality": 60, "optimize": True}, id="own Huffman tables"),
+        pytest.param({"quality": 85, "restart_marker_rows": 1}, id="restart markers"),
+    ],
+)
+@pytest.mark.parametrize("side", [None, 64, 320])
+def test_jpeg_that_is_cut_and_has_an_end_marker_is_damaged(
+    options: dict[str, object], share: float, side: int | None
+) -> None:
+    whole = jpeg_of(scene(), **options)
+    assert damage_of(whole, side) is None
+    found = damage_of(cut(whole, share), side)
+    assert found is not None
+    if share <= 0.75:
+        [missing] = [int(word) for word in found.split() if word.isdigit()]
+        assert abs(missing - 100 * (1 - share)) < 20
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_jpeg_of_another_colour_space_is_damaged_when_cut(mode: str) -> None:
+    whole = jpeg_of(scene().convert(mode))
+    assert damage_of(whole) is None
+    assert damage_of(cut(whole, 0.5)) is not None
+
+
+def test_jpeg_of_which_nothing_is_left_is_damaged_and_one_of_plain_grey_is_not() -> None:
+    whole = jpeg_of(scene())
+    header = whole.index(b"\xff\xda") + 14
+    assert damage_of(whole[:header] + b"\xff\xd9") == "all of its picture is missing"
+    assert damage_of(jpeg_of(Image.new("RGB", (640, 480), (128, 128, 128)))) is None
+
+
+def test_progressive_jpeg_without_its_last_scans_is_damaged() -> None:
+    whole = jpeg_of(scene(), progressive=True)
+    assert damage_of(whole) is None
+    scans = [at for at in range(len(whole)) if whole[at : at + 2] == b"\xff\xda"]
+    assert len(scans) > 5
+    for at in scans[1:]:
+        assert damage_of(whole[:at] + b"\xff\xd9") is not None
+
+
+def with_band(colour: tuple[int, int, int], top: int, bottom: int) -> Image.Image:
+    image = scene()
+    image.paste(colour, (0, top, 640, bottom))
+    return image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(with_band((0, 0, 0), 440, 480), id="a black strip below"),
+        pytest.param(with_band((255, 255, 255), 440, 480), id="a white strip below"),
+        pytest.param(with_band((64, 64, 64), 440, 480), id="a dark grey strip below"),
+        pytest.param(with_band((192, 192, 192), 440, 480), id="a light grey strip below"),
+        pytest.param(Image.new("RGB", (640, 480), (255, 255, 255)), id="a white-out"),
+        pytest.param(Image.new("RGB", (640, 480)), id="a covered lens"),
+        pytest.param(Image.new("RGB", (640, 480), (128, 128, 128)), id="plain grey"),
+        pytest.param(ImageOps.expand(scene(), 40, (128, 128, 128)), id="a frame of that very grey"),
+        pytest.param(ImageOps.expand(scene(), 40, (0, 0, 0)), id="a letterbox"),
+        pytest.param(with_band((128, 128, 128), 200, 300), id="a grey bar across the middle"),
+        pytest.param(scene().point(lambda value: value // 16), id="a night photo"),
+        pytest.param(scene().point(lambda value: 250 + value // 50), id="snow"),
+    ],
+)
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_photo_that_is_whole_gives_no_alarm(image: Image.Image, form: str) -> None:
+    out = io.BytesIO()
+    image.save(out, form)
+    for side in (None, 64, 320):
+        assert damage_of(out.getvalue(), side) is None
+
+
+@given(st.binary(max_size=200), st.floats(0, 1))
+def test_any_bytes_that_decode_are_judged_without_an_error(rubbish: bytes, share: float) -> None:
+    whole = jpeg_of(scene(64, 48), progressive=len(rubbish) % 2 == 0)
+    at = int(len(whole) * share)
+    with suppress(PhotoError, OSError, SyntaxError):
+        damage_of(whole[:at] + rubbish + whole[at + len(rubbish) :])
+
+
+@pytest.mark.needs("real_photos")
+def test_real_photos_give_no_alarm() -> None:
+    folder = capabilities.real_photos() / "camtrapdp_example"
+    for path in sorted(folder.rglob("*.JPG"))[:4]:
+        data = path.read_bytes()
+        assert damage_of(data, 320) is None
+        assert damage_of(cut(data, 0.6), 320) is not None
 
 
 def test_asking_a_damaged_png_for_its_facts_does_not_hide_the_damage() -> None:

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.model.bundle import Label
 from edge.model.decide import UNKNOWN, decide, probabilities
+from edge.model.taxonomy import taxonomy
 from tests.trainer.answers import answered
-from trainer.answered import Answered, decided
+from trainer.answered import Answered, decided, is_right
 
 LABELS = ("deer", "empty", "fox")
 
@@ -47,3 +49,11 @@ def test_columns_of_different_lengths_are_refused() -> None:
         Answered(**{**vars(whole), "names": ["0.jpg"]})
     with pytest.raises(ValueError, match="expected"):
         Answered(**{**vars(whole), "labels": ("deer", "empty")})
+
+
+def test_a_taxon_is_right_for_the_labels_under_it_and_unknown_for_none() -> None:
+    taxa = taxonomy([Label(name, animal=name != "empty") for name in LABELS])
+    animal = len(LABELS)
+    found, truth = np.array([0, 0, animal, animal, animal, -1]), np.array([0, 2, 0, 2, 1, 0])
+    assert is_right(found, truth, len(LABELS), taxa).tolist() == [True, False, True, True, False, False]
+    assert is_right(found, truth, len(LABELS)).tolist() == [True, False, False, False, False, False]

@@ -65,16 +65,19 @@ def test_a_folder_that_is_no_run_is_refused_and_nothing_written(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_table_has_a_line_for_each_runtime() -> None:
+def test_the_table_has_a_line_for_each_row_and_says_which_do_not_decide() -> None:
     row = Row(
-        "int8", "tflite_runtime", "2.14.0", "x86_64", "default", False, "because", 80, 0.875, 0.9, 400, 0.96, 0.4, 81.2,
-        51.0,
+        "int8", "tflite_runtime", "2.14.0", "x86_64", "default", False, "because",
+        n=80, accuracy=0.875, accuracy_float=0.9, agreement=0.96, ms=81.2, rss_mib=51.0,
     )  # fmt: skip
-    head, line = export.table([row])
+    head, line, told = export.table([row, replace(row, deciding=False, kernels="reference", ms=0.0, rss_mib=0.0)])
     assert line.split() == [
-        "tflite_runtime", "2.14.0", "FAILED", "87.5%", "90.0%", "96.0%", "81.2", "51", "because",
+        "int8", "tflite_runtime", "2.14.0", "x86_64", "default", "FAILED", "87.5%", "90.0%", "96.0%", "81.2", "51",
+        "because",
     ]  # fmt: skip
     assert head.index("verdict") == line.index("FAILED")
+    assert told.split()[4:6] == ["reference", "(FAILED)"]
+    assert told.split()[-3:] == ["-", "-", "because"]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,8 @@ def test_the_table_has_a_line_for_each_runtime() -> None:
         pytest.param(export.Options(sequence=0), "sequence is 0, expected at least 1", id="sequence 0"),
         pytest.param(export.Options(threshold=float("nan")), "threshold is nan", id="no threshold"),
         pytest.param(export.Options(data_licence=" "), "data licence is empty", id="an empty licence"),
+        pytest.param(export.Options(variant="int4"), "variant 'int4' is not to be had", id="a variant nobody knows"),
+        pytest.param(export.Options(require=("tensorrt",)), "runtime 'tensorrt' is not to be had", id="no such runtime"),
     ],
 )
 def test_an_option_that_no_bundle_holds_is_refused_before_any_work(
@@ -113,5 +118,5 @@ def test_photos_whose_names_are_not_utf_8_are_found_again(tmp_path: Path, monkey
     odd = Unreadable("fox/x", "fox", "missing", os.fsdecode(b"caf\xe9 is gone."))
     run.write(tmp_path, facts, lines, [odd], [])
     found = export.photos_of(run.read(tmp_path), Steps(quiet=True))
-    assert len(found.pixels) == 3
+    assert len(found) == len(found.stack) == 3
     assert r"caf\udce9 is gone." in (tmp_path / run.UNREADABLE).read_text(encoding="utf-8")

@@ -118,3 +118,20 @@ def test_answers_carry_what_they_are_broken_down_by() -> None:
     assert found.infrared.tolist() == [False, True]
     assert list(found.names) == ["003.jpg", "004.jpg"]
     assert found.truth.tolist() == [LABELS[3], LABELS[4]]
+
+
+def test_thresholds_are_chosen_for_the_precision_that_was_asked_for() -> None:
+    """Every third answer is wrong, all as sure: more often right than wrong is what they can be, 95 % is not."""
+    some = asked(logits(wrong=UNSEEN[::3]), UNSEEN)
+    lax, strict = (outcome(some) for _ in range(2))
+    lax.settings = Settings(wanted_precision=0.5)
+    for each in (lax, strict):
+        each.measure()
+    assert (lax.thresholds.wanted, strict.thresholds.wanted) == (0.5, 0.95)
+    assert all(each.shown for each in lax.thresholds.reached[:-1])
+    assert not any(each.shown for each in strict.thresholds.reached)
+
+
+def test_what_the_labels_are_is_known_before_anything_is_learned() -> None:
+    found = outcome(asked(logits(), UNSEEN))
+    assert [label.name for label in found.labels] == list(found.photos.names)

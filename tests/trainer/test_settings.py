@@ -31,6 +31,8 @@ def test_side_aspect_and_cuts_reach_the_input() -> None:
         {"rate": float("nan")},
         {"views": -1},
         {"views": 101},
+        {"wanted_precision": 0.4},
+        {"wanted_precision": 1.0},
         {"seed": -1},
         {"seed": 2**32},
     ],

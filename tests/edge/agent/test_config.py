@@ -6,9 +6,12 @@ import pytest
 
 from edge.agent import config
 from edge.agent.config import Agent, Config, Source
+from edge.agent.config_upkeep import defaults
 from edge.errors import ConfigError
 
 WHOLE = """
+species = ["fox", "roe deer"]
+
 [agent]
 settle_s = 3
 scan_interval_s = 30.5
@@ -34,7 +37,7 @@ def write(root: Path, text: str | bytes) -> Path:
 
 
 def test_no_file_is_the_defaults(tmp_path: Path) -> None:
-    assert config.load(tmp_path) == Config() == Config((), Agent(2.0, 60.0, 120.0, 1))
+    assert config.load(tmp_path) == Config((), Agent(2.0, 60.0, 120.0, 1), upkeep=defaults(tmp_path))
 
 
 def test_every_setting_is_read_and_sources_lie_below_the_root(tmp_path: Path) -> None:
@@ -45,6 +48,8 @@ def test_every_setting_is_read_and_sources_lie_below_the_root(tmp_path: Path) ->
             Source(tmp_path / "media/card"),
         ),
         agent=Agent(settle_s=3, scan_interval_s=30.5, event_gap_s=60, threads=2),
+        species=("fox", "roe deer"),
+        upkeep=defaults(tmp_path),
     )
 
 
@@ -57,6 +62,10 @@ def test_source_cannot_leave_the_root(tmp_path: Path) -> None:
     ("text", "says"),
     [
         pytest.param("[agent]\nsetle_s = 1", ["agent.setle_s", "`settle_s`"], id="a key that is misspelt"),
+        pytest.param("species = []", ["species is [], expected 1 to"], id="no species at all"),
+        pytest.param('species = "fox"', ["species is 'fox', expected"], id="one species without a list"),
+        pytest.param("species = [7]", ["species[1] is 7, expected"], id="a number is no species"),
+        pytest.param('specis = ["fox"]', ["specis", "`species`"], id="species that is misspelt"),
         pytest.param("[agnet]", ["agnet", "`agent`"], id="a table that is misspelt"),
         pytest.param('[[source]]\npath="/a"\nsite="x"', ["source[1].site", "station"], id="a key of a source"),
         pytest.param('[[source]]\nstation="x"', ["source[1]", "no path"], id="a source without a path"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -62,9 +63,36 @@ def test_name_that_is_not_utf8_is_named(events: FileEvents, tmp_path: Path) -> N
     assert wait_for(events, path)
 
 
-def test_new_folder_asks_for_a_search(events: FileEvents, tmp_path: Path) -> None:
+def test_new_folder_is_named_and_so_is_what_is_put_into_it(events: FileEvents, tmp_path: Path) -> None:
     (tmp_path / "DCIM").mkdir()
-    events.wait(LONG_S)
+    assert wait_for(events, tmp_path / "DCIM")
+    (tmp_path / "DCIM" / "a.jpg").write_bytes(b"x")
+    assert wait_for(events, tmp_path / "DCIM" / "a.jpg")
+
+
+def test_folder_that_was_taken_away_and_came_back_is_listened_to_again(events: FileEvents, tmp_path: Path) -> None:
+    folder = tmp_path / "card"
+    with closing(FileEvents()) as listening:
+        folder.mkdir()
+        assert listening.listen([folder]) == []
+        folder.rename(tmp_path / "another card")
+        folder.mkdir()
+        (folder / "a.jpg").write_bytes(b"x")
+        assert listening.listen_again(folder) is None
+        (folder / "b.jpg").write_bytes(b"x")
+        assert wait_for(listening, folder / "b.jpg")
+
+
+def test_nobody_listens_again_who_did_not_listen(tmp_path: Path) -> None:
+    with closing(FileEvents()) as listening:
+        assert listening.listen_again(tmp_path) is None
+        (tmp_path / "a.jpg").write_bytes(b"x")
+        assert listening.wait(0.05) == []
+
+
+def test_overflow_that_the_library_only_logs_is_a_loss(events: FileEvents) -> None:
+    logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed; filesystem events were lost")
+    assert events.wait(LONG_S) == []  # and ends a wait
     assert events.lost()
     assert not events.lost()
 

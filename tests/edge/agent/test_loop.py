@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import io
+import itertools
+import json
 import os
 import shutil
 import signal
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,12 +22,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from PIL import Image
 
 from edge import photo as photos
+from edge.agent import loop
 from edge.agent.config import Source
-from edge.agent.loop import Intake, Outcome, StopFlag, stopped_by_signals
+from edge.agent.loop import Done, Help, Intake, Outcome, StopFlag, stopped_by_signals
 from edge.agent.watch import Candidate, Watch, scan
-from edge.errors import LogError, PhotoError
+from edge.errors import LogError, ModelError, PhotoError
 from edge.log import query, store
 from edge.log.query import Row
+from edge.log.unclassified import unclassified
+from edge.model.classify import Answer
+from edge.model.decide import Decision
 from tests import capabilities
 from tests.fakes.camera import BUNDLE, ShadeClassifier, jpeg, model, need_leases, put
 
@@ -38,6 +45,9 @@ class Silent:
     def lost(self) -> bool:
         return False
 
+    def listen_again(self, folder: Path) -> str | None:
+        return None
+
 
 class Place:
     """A folder of photos, a log, and an agent that can be started again and again."""
@@ -48,14 +58,25 @@ class Place:
         self.source = source or Source(self.photos, station="beech", utc_offset="+01:00")
         self.classifier = ShadeClassifier()
 
-    def run(self, *, bundle: store.BundleFacts = BUNDLE) -> Counter[Outcome]:
+    def run(self, *, bundle: store.BundleFacts = BUNDLE, help: Help | None = None) -> Counter[Outcome]:
         """Start the agent, drain the folder, end."""
         with store.open_for_writing(self.database) as log:
-            intake = Intake(log, model(self.classifier, bundle), "device")
+            intake = Intake(log, model(self.classifier, bundle), "device", help=help)
             watch = Watch([self.source], known=intake.known, hints=Silent(), settle_s=0)
-            for _ in intake.take_all(watch.backlog(Event(), patience_s=0.0), watch.put_back):
-                pass
+            self.done: list[Done] = []
+            for done in intake.take_all(watch.backlog(Event(), patience_s=0.0), watch.put_back):
+                self.done += [done] if done else []
             return intake.counts
+
+    def reclassify(self, bundle: store.BundleFacts) -> list[tuple[str, Outcome]]:
+        """Start the agent with another model on the photos in the log alone."""
+        with store.open_for_writing(self.database) as log:
+            intake = Intake(log, model(self.classifier, bundle), "device")
+            with closing(store.open_for_reading(self.database)) as connection:
+                keys = list(unclassified(connection, "device", bundle.model_digest))
+            old = (Candidate(self.source, self.photos / key.path, key.path, key.size_bytes, key.mtime_ns, old=True)
+                   for key in keys)  # fmt: skip
+            return [(each.candidate.text, each.outcome) for each in intake.take_all(old, lambda _: None) if each]
 
     def rows(self) -> list[Row]:
         with closing(store.open_for_reading(self.database)) as connection:
@@ -188,6 +209,49 @@ def test_original_is_never_touched(place: Place) -> None:
     assert [(each.read_bytes(), each.stat().st_mtime_ns, each.stat().st_mode) for each in (path, broken)] == before
 
 
+def cut(content: bytes, share: float) -> bytes:
+    """A JPEG whose last part is missing, with an end marker all the same."""
+    return content[: int(len(content) * share)] + b"\xff\xd9"
+
+
+@pytest.mark.parametrize(
+    ("shade", "label", "decision"),
+    [
+        pytest.param(30, "deer", "species", id="what it shows is said all the same"),
+        pytest.param(131, "unknown", "unknown", id="what shows nothing is not called empty"),
+    ],
+)
+def test_damaged_photo_is_classified_and_flagged(place: Place, shade: int, label: str, decision: str) -> None:
+    put(place.photos / "a.jpg", cut(jpeg(shade, side=1600), 0.8))
+    assert place.run() == {Outcome.CLASSIFIED: 1}
+    [row] = place.rows()
+    assert (row.damaged, row.label, row.decision, row.failure) == (True, label, decision, None)
+    assert place.done[0].reason is not None
+    with closing(store.open_for_reading(place.database)) as connection:
+        [(top, confidence)] = connection.execute("SELECT top, confidence FROM classification").fetchall()
+    assert json.loads(top)[0][1] == confidence  # the model's own probabilities
+
+
+def test_photo_that_is_whole_is_not_flagged(place: Place) -> None:
+    put(place.photos / "a.jpg", jpeg(131, side=1600))
+    place.run()
+    [row] = place.rows()
+    assert (row.damaged, row.label) == (False, "empty")
+
+
+def test_camera_s_facts_come_into_the_log(place: Place) -> None:
+    made = Image.Exif()
+    detail = made.get_ifd(0x8769)
+    detail[0xA431], detail[0x9400] = "H2X-77", -3.5
+    out = io.BytesIO()
+    Image.new("RGB", (32, 16)).save(out, "JPEG", exif=made)
+    put(place.photos / "a.jpg", out.getvalue())
+    place.run()
+    with closing(store.open_for_reading(place.database)) as connection:
+        [found] = connection.execute("SELECT camera_serial, temperature_c, burst FROM photo").fetchall()
+    assert found == ("H2X-77", -3.5, None)
+
+
 # Once and only once
 
 
@@ -223,8 +287,7 @@ def test_new_bundle_classifies_new_photos_and_leaves_old_ones(place: Place) -> N
     place.run()
     put(place.photos / "b.jpg", jpeg(20))
     put(place.photos / "copy.jpg", jpeg(10))
-    newer = replace(BUNDLE, digest="b2" * 32, name="shades-2", model_digest="a2" * 32)
-    place.run(bundle=newer)
+    place.run(bundle=NEWER)
     assert {row.path: row.bundle for row in place.rows()} == {
         "a.jpg": "shades-1", "b.jpg": "shades-2", "copy.jpg": "shades-1",
     }  # fmt: skip
@@ -295,6 +358,357 @@ def test_copy_of_a_photo_whose_inference_failed_is_classified_and_ends_both(plac
     assert summary(place.rows()) == {"a.jpg": "deer", "b.jpg": "deer"}
 
 
+def tries(place: Place) -> list[int]:
+    with closing(store.open_for_reading(place.database)) as connection:
+        return [row[0] for row in connection.execute("SELECT tries FROM file ORDER BY id")]
+
+
+def test_truncated_photo_is_tried_at_each_start_and_then_no_more(place: Place) -> None:
+    put(place.photos / "a.jpg", jpeg(10, side=900)[:1500])
+    ended = [place.run() for _ in range(store.MOST_TRIES + 2)]
+    assert ended == [{Outcome.FAILED: 1}] * store.MOST_TRIES + [{}] * 2
+    assert tries(place) == [store.MOST_TRIES]
+    assert summary(place.rows()) == {"a.jpg": "truncated"}
+
+
+def test_another_model_tries_again_what_was_given_up(place: Place) -> None:
+    put(place.photos / "a.jpg", jpeg(10, side=900)[:1500])
+    for _ in range(store.MOST_TRIES + 1):
+        place.run()
+    assert place.run(bundle=NEWER) == {Outcome.FAILED: 1}
+    assert tries(place) == [1]
+
+
+def test_truncated_photo_is_tried_again_while_the_agent_runs_when_its_time_has_come(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "RETRY_AFTER_S", (0, 3600))
+    put(place.photos / "a.jpg", jpeg(10, side=900)[:1500])
+    with store.open_for_writing(place.database) as log:
+        intake = Intake(log, model(place.classifier), "device")
+        for known in (False, False, True):  # new, due at once, due in an hour
+            [found] = scan(place.source, {})
+            assert intake.known(found) is known
+            if not known:
+                assert intake.take(found).outcome is Outcome.FAILED
+    assert tries(place) == [2]
+
+
+def test_card_with_a_bad_contact_costs_a_photo_nothing_but_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(place.photos / "a.jpg", jpeg(10, side=900))
+    real = photos.read
+
+    def halved(path: Path) -> photos.Photo:
+        whole = real(path)
+        return replace(whole, data=whole.data[:1500], sha256="0" * 64)
+
+    monkeypatch.setattr(photos, "read", halved)
+    place.run()
+    assert summary(place.rows()) == {"a.jpg": "truncated"}
+    monkeypatch.undo()
+    place.run()
+    assert [(row.label, row.failure) for row in place.rows()] == [("deer", None)]
+    assert tries(place) == [2]
+
+
+def test_error_that_nobody_foresaw_is_a_failed_row_and_the_next_photo_is_taken(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        put(place.photos / name, jpeg(10 if name == "a.jpg" else 20))
+    real = place.classifier.classify_image
+
+    def classify(image: Image.Image) -> Answer:
+        if place.classifier.asked == 0:
+            place.classifier.asked += 1
+            raise ZeroDivisionError("surprise")
+        return real(image)
+
+    monkeypatch.setattr(place.classifier, "classify_image", classify)
+    assert place.run() == {Outcome.FAILED: 1, Outcome.CLASSIFIED: 1}
+    assert summary(place.rows()) == {"a.jpg": "unexpected", "b.jpg": "deer"}
+    assert place.run() == {Outcome.CLASSIFIED: 1}
+
+
+def test_photo_that_the_log_refuses_does_not_end_the_agent_at_each_start(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(3):
+        put(place.photos / f"{i}.jpg", jpeg(10 + i))
+    real = place.classifier.classify_image
+
+    def classify(image: Image.Image) -> Answer:
+        answer = real(image)
+        return replace(answer, decision=replace(answer.decision, confidence=1.5)) if image.getpixel((0, 0)) == (
+            11, 11, 11,
+        ) else answer  # fmt: skip
+
+    monkeypatch.setattr(place.classifier, "classify_image", classify)
+    assert place.run() == {Outcome.FAILED: 1, Outcome.CLASSIFIED: 2}
+    assert summary(place.rows()) == {"0.jpg": "deer", "1.jpg": "refused", "2.jpg": "deer"}
+    assert place.run() == {}
+
+
+# Another model
+
+
+NEWER = replace(BUNDLE, digest="b2" * 32, name="shades-2", model_digest="a2" * 32)
+
+
+def test_reclassify_adds_a_row_per_photo_and_model_the_newest_first(place: Place) -> None:
+    for day in (1, 3, 2):
+        put(place.photos / f"{day}.jpg", jpeg(10 + day, taken=f"2024:05:{day:02} 06:12:09"))
+    put(place.photos / "copy.jpg", jpeg(11, taken="2024:05:01 06:12:09"))
+    put(place.photos / "bad.jpg", b"broken")
+    place.run()
+    done = place.reclassify(NEWER)
+    assert [name for name, outcome in done if outcome is Outcome.RECLASSIFIED][:2] == ["3.jpg", "2.jpg"]
+    assert Counter(outcome for _, outcome in done) == {Outcome.RECLASSIFIED: 3, Outcome.DUPLICATE: 1}
+    with closing(store.open_for_reading(place.database)) as connection:
+        found = connection.execute("SELECT photo_id, model_digest FROM classification").fetchall()
+    assert len(found) == len(set(found)) == 6
+    assert {row.bundle for row in place.rows() if row.label} == {"shades-2"}
+    assert place.reclassify(NEWER) == []
+
+
+def test_reclassify_leaves_what_is_gone_or_another_file_now(place: Place) -> None:
+    put(place.photos / "gone.jpg", jpeg(10))
+    put(place.photos / "other.jpg", jpeg(20))
+    place.run()
+    (place.photos / "gone.jpg").unlink()
+    put(place.photos / "other.jpg", jpeg(250), mtime_s=1_700_000_500)
+    assert Counter(outcome for _, outcome in place.reclassify(NEWER)) == {Outcome.GONE: 2}
+    assert place.count("file") == 2
+
+
+def test_more_old_photos_than_one_page_are_all_found_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.log.unclassified._PAGE", 2)
+    for i in range(7):
+        put(
+            place.photos / f"{i}.jpg",
+            jpeg(10 + i, taken="2024:05:01 06:12:09" if i % 2 else f"2024:05:{i + 2:02} 06:12:09"),
+        )
+    place.run()
+    with closing(store.open_for_reading(place.database)) as connection:
+        found = [key.path for key in unclassified(connection, "device", "another")]
+    assert sorted(found) == [f"{i}.jpg" for i in range(7)]
+    assert found[:4] == ["6.jpg", "4.jpg", "2.jpg", "0.jpg"]
+
+
+# Batches
+
+
+def test_what_is_called_done_can_be_read_by_others(place: Place) -> None:
+    for i in range(20):
+        put(place.photos / f"{i:02}.jpg", jpeg(5 + i))
+    with store.open_for_writing(place.database) as log:
+        intake = Intake(log, model(place.classifier), "device")
+        for done in filter(None, intake.take_all(scan(place.source, {}), lambda _: None)):
+            assert done.candidate.text in summary(place.rows())
+    assert intake.counts == {Outcome.CLASSIFIED: 20}
+
+
+def commits(place: Place, ready: list[Candidate | None]) -> list[int]:
+    """How many photos came together, in order."""
+    sizes = []
+    with store.open_for_writing(place.database) as log:
+        intake = Intake(log, model(place.classifier), "device")
+        asked = 0
+        for done in filter(None, intake.take_all(ready, lambda _: None)):
+            if place.classifier.asked != asked:
+                asked = place.classifier.asked
+                sizes.append(0)
+            sizes[-1] += 1
+            assert done.outcome is Outcome.CLASSIFIED
+    return sizes
+
+
+def test_photos_of_a_backlog_are_written_together_and_new_ones_alone(place: Place) -> None:
+    for i in range(14):
+        put(place.photos / f"{i:02}.jpg", jpeg(5 + i))
+    found: list[Candidate | None] = list(scan(place.source, {}))
+    live = [replace(each, live=True) for each in found[10:13] if each]
+    assert commits(place, [*found[:10], *live, found[13]]) == [8, 3, 1, 1, 1]
+
+
+def test_before_a_wait_everything_is_written(place: Place) -> None:
+    for i in range(4):
+        put(place.photos / f"{i:02}.jpg", jpeg(5 + i))
+    found = list(scan(place.source, {}))
+    with store.open_for_writing(place.database) as log:
+        intake = Intake(log, model(place.classifier), "device")
+        ended = intake.take_all([*found[:3], None, found[3]], lambda _: None)
+        assert [done and done.candidate.text for done in ended] == ["00.jpg", "01.jpg", "02.jpg", None, "03.jpg"]
+
+
+def test_slow_photos_are_not_held_for_long(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(6):
+        put(place.photos / f"{i:02}.jpg", jpeg(5 + i))
+    clock = itertools.count()
+    monkeypatch.setattr("edge.agent.loop.time.monotonic", lambda: float(next(clock)))  # a second passes with each look
+    assert max(commits(place, list(scan(place.source, {})))) < loop.BATCH_PHOTOS / 2
+
+
+# Helpers
+
+
+def test_helper_takes_its_part_of_a_backlog_and_every_photo_is_one_row(place: Place) -> None:
+    for i in range(40):
+        put(place.photos / f"{i:02}.jpg", jpeg(5 + i))
+    others: list[ShadeClassifier] = []
+
+    def another() -> ShadeClassifier:
+        others.append(ShadeClassifier())
+        return others[-1]
+
+    assert place.run(help=Help(1, another)) == {Outcome.CLASSIFIED: 40}
+    [other] = others
+    assert other.asked > 0
+    assert place.classifier.asked + other.asked == 40
+    assert Counter(row.path for row in place.rows()) == Counter({f"{i:02}.jpg": 1 for i in range(40)})
+    assert [each for each in threading.enumerate() if "helper" in each.name] == []
+
+
+def test_two_photos_are_at_work_at_a_time_and_never_more(place: Place) -> None:
+    for i in range(24):
+        put(place.photos / f"{i:02}.jpg", jpeg(5 + i))
+    met: list[bool] = []
+    both = Barrier(2, action=lambda: met.append(True), timeout=20)
+    at_work: list[int] = []
+    most: list[int] = []
+
+    class Meeting(ShadeClassifier):
+        helping = False
+
+        def classify_image(self, image: Image.Image) -> Answer:
+            at_work.append(1)
+            most.append(len(at_work))
+            if Meeting.helping and not met:
+                both.wait()  # breaks after 20 s without another
+            answer = super().classify_image(image)
+            at_work.pop()
+            return answer
+
+    def another() -> ShadeClassifier:
+        Meeting.helping = True
+        return Meeting()
+
+    place.classifier = Meeting()
+    assert place.run(help=Help(1, another)) == {Outcome.CLASSIFIED: 24}
+    assert (met, max(most)) == ([True], 2)
+
+
+def test_few_photos_are_not_worth_a_helper_and_new_ones_never_wait_for_one(place: Place) -> None:
+    for i in range(30):
+        put(place.photos / f"{i:02}.jpg", jpeg(5 + i))
+    found = list(scan(place.source, {}))
+
+    def another() -> ShadeClassifier:
+        raise AssertionError("a helper was made")
+
+    ready = [*found[:3], None, *found[3:6], None, *(replace(each, live=True) for each in found[6:])]
+    with store.open_for_writing(place.database) as log:
+        intake = Intake(log, model(place.classifier), "device", help=Help(1, another))
+        assert len(list(filter(None, intake.take_all(ready, lambda _: None)))) == 30
+
+
+def test_without_memory_for_a_helper_one_core_does_it_all(place: Place) -> None:
+    for i in range(12):
+        put(place.photos / f"{i:02}.jpg", jpeg(5 + i))
+    said: list[str] = []
+
+    def none() -> ShadeClassifier:
+        raise ModelError("the model does not load: out of memory")
+
+    assert place.run(help=Help(1, none, said.append)) == {Outcome.CLASSIFIED: 12}
+    assert len(said) == 1
+
+
+def test_copies_in_several_hands_are_one_photo_with_one_answer(place: Place) -> None:
+    for i in range(30):
+        put(place.photos / f"{i:02}.jpg", jpeg(10))
+    counts = place.run(help=Help(1, ShadeClassifier))
+    assert counts == {Outcome.CLASSIFIED: 1, Outcome.DUPLICATE: 29}
+    assert (place.count("photo"), place.count("classification"), place.count("file")) == (1, 1, 30)
+
+
+def test_file_that_a_helper_has_in_hand_is_not_taken_twice(place: Place) -> None:
+    for i in range(12):
+        put(place.photos / f"{i:02}.jpg", jpeg(5 + i))
+    found = list(scan(place.source, {}))
+    with store.open_for_writing(place.database) as log:
+        intake = Intake(log, model(place.classifier), "device", help=Help(1, ShadeClassifier))
+        known_meanwhile = []
+
+        def ready() -> Iterator[Candidate]:
+            for candidate in found:
+                yield candidate
+                known_meanwhile.append(intake.known(candidate))
+
+        ended = [done.candidate.text for done in intake.take_all(ready(), lambda _: None) if done]
+    assert known_meanwhile == [True] * 12
+    assert sorted(ended) == [candidate.text for candidate in found]
+
+
+def test_log_that_fails_ends_the_helpers_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(12):
+        put(place.photos / f"{i:02}.jpg", jpeg(5 + i))
+
+    def full(*arguments: object, **named: object) -> int:
+        raise LogError("the disk is full")
+
+    monkeypatch.setattr(store.Log, "add_file", full)
+    with pytest.raises(LogError, match="full"):
+        place.run(help=Help(1, ShadeClassifier))
+    assert [each for each in threading.enumerate() if "helper" in each.name] == []
+
+
+# Previews and alerts are others' work
+
+
+def test_preview_is_made_of_the_decoded_photo_and_its_state_is_written_with_the_row(place: Place) -> None:
+    put(place.photos / "a.jpg", jpeg(10, side=900))
+    seen: list[tuple[int, str]] = []
+
+    def preview(image: Image.Image, sha256: str, decision: Decision) -> str:
+        seen.append((image.width, decision.label))
+        return "kept"
+
+    with store.open_for_writing(place.database) as log:
+        [found] = scan(place.source, {})
+        Intake(log, model(place.classifier), "device", preview=preview).take(found)
+    with closing(store.open_for_reading(place.database)) as connection:
+        assert connection.execute("SELECT preview FROM photo").fetchall() == [("kept",)]
+    assert seen == [(113, "deer")]  # decoded at an eighth
+
+
+def test_preview_that_finds_no_space_costs_no_photo(place: Place) -> None:
+    put(place.photos / "a.jpg", jpeg(10))
+
+    def preview(image: Image.Image, sha256: str, decision: Decision) -> str:
+        raise OSError(28, "No space left on device")
+
+    with store.open_for_writing(place.database) as log:
+        [found] = scan(place.source, {})
+        done = Intake(log, model(place.classifier), "device", preview=preview).take(found)
+    assert done.outcome is Outcome.CLASSIFIED
+
+
+def test_alert_is_stored_with_the_row_of_a_new_photo_and_not_of_an_old_one(place: Place) -> None:
+    put(place.photos / "a.jpg", jpeg(10))
+
+    def alerts(file: store.FileFacts, photo: store.PhotoFacts, detection: store.Detection) -> list[store.Alert]:
+        return [store.Alert(f"{file.key.path}-{detection.bundle.name}", "mqtt", detection.label)]
+
+    for bundle, old in ((BUNDLE, False), (NEWER, True)):
+        with store.open_for_writing(place.database) as log:
+            [found] = scan(place.source, {})
+            Intake(log, model(place.classifier, bundle), "device", alerts=alerts).take(replace(found, old=old))
+    assert place.count("classification") == 2
+    with closing(store.open_for_reading(place.database)) as connection:
+        assert connection.execute("SELECT key, text FROM alert").fetchall() == [("a.jpg-shades-1", "deer")]
+
+
 # While files come and go
 
 
@@ -331,10 +745,10 @@ def test_file_that_cannot_be_decoded_right_after_it_was_closed_is_no_row_yet(pla
     back: list[Candidate] = []
     with store.open_for_writing(place.database) as log:
         intake = Intake(log, model(place.classifier), "device")
-        [done] = intake.take_all([replace(found, early=True)], back.append)
+        [done] = filter(None, intake.take_all([replace(found, early=True)], back.append))
         assert (done.outcome, back) == (Outcome.EARLY, [found])
         assert place.count("file") == 0
-        [done] = intake.take_all([found], back.append)
+        [done] = filter(None, intake.take_all([found], back.append))
         assert (done.outcome, len(back)) == (Outcome.FAILED, 1)
     assert summary(place.rows()) == {"a.jpg": "truncated"}
 
@@ -356,7 +770,9 @@ def test_file_that_is_gone_when_it_is_read_is_no_row(place: Place) -> None:
     assert place.count("file") == 0
 
 
-def test_log_that_fails_stops_the_agent_before_the_next_photo(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_that_fails_ends_the_agent_and_nothing_was_called_done(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for i in range(3):
         put(place.photos / f"{i}.jpg", jpeg(10 + i))
 
@@ -366,7 +782,7 @@ def test_log_that_fails_stops_the_agent_before_the_next_photo(place: Place, monk
     monkeypatch.setattr(store.Log, "add_file", full)
     with pytest.raises(LogError, match="full"):
         place.run()
-    assert place.classifier.asked == 1
+    assert place.done == []
     monkeypatch.undo()
     assert place.run() == {Outcome.CLASSIFIED: 3}
 
@@ -402,7 +818,7 @@ def test_signal_finishes_the_photo_in_hand_and_stops(place: Place, kind: signal.
 
 
 SHADES = st.sampled_from([5, 15, 128, 245, 250])
-NAMES = st.sampled_from(["a.jpg", "b.jpg", "sub/a.jpg", "c.mp4"])
+NAMES = st.sampled_from(["a.jpg", "b.jpg", "sub/a.jpg", "c.mp4", "d.png"])
 
 
 class Forest(RuleBasedStateMachine):
@@ -418,8 +834,11 @@ class Forest(RuleBasedStateMachine):
         self.clock_s = 1_700_000_000
         self.met: set[tuple[str, int, int]] = set()
         self.ran = False
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr("edge.agent.loop._HELP_AFTER", 1)  # four files are a backlog here
 
     def teardown(self) -> None:
+        self.patch.undo()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     @rule(name=NAMES, shade=SHADES)
@@ -442,14 +861,15 @@ class Forest(RuleBasedStateMachine):
             self.clock_s += 1
             os.utime(path, (self.clock_s, self.clock_s))
 
-    @rule(broken=st.booleans(), times=st.integers(1, 2))
-    def run(self, broken: bool, times: int) -> None:
+    @rule(broken=st.booleans(), times=st.integers(1, 2), helpers=st.integers(0, 2))
+    def run(self, broken: bool, times: int, helpers: int) -> None:
         self.place.classifier.broken = broken
+        help = Help(helpers, lambda: ShadeClassifier(broken=broken))
         for path in self.place.photos.rglob("*.*"):
             facts = path.stat()
             self.met.add((str(path.relative_to(self.place.photos)), facts.st_size, facts.st_mtime_ns))
         for _ in range(times):
-            self.place.run()
+            self.place.run(help=help)
         self.ran = True
 
     @precondition(lambda self: self.ran)

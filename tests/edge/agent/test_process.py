@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edge.agent import config, process, run, slots
-from edge.agent.config import Agent, Source
+from edge.agent.config import Agent, Power, Source
 from edge.agent.run import Plan
 from edge.errors import ConfigError, DeviceError
 from edge.log import query, store
@@ -72,7 +72,9 @@ def say_nothing(*arguments: Any) -> None:
 
 def test_plan_comes_through_the_command_line_as_it_was(plan: Plan) -> None:
     odd = Source(Path(os.fsdecode(b"/srv/caf\xe9 '\"\n")), "bo\u00eete", "cam", "-03:30")
-    wide = Plan(**{**vars(plan), "sources": (*plan.sources, odd), "agent": Agent(1.5, 2.5, 3.5, 4)})
+    power = Power(((60, 120), (1200, 360)), 0.5, 4, 7)
+    more = {"agent": Agent(1.5, 2.5, 3.5, 4, "newest"), "species": ("fox",), "power": power, "reclassify": True}
+    wide = Plan(**{**vars(plan), "sources": (*plan.sources, odd), **more})
     text = process.to_text(wide, as_json=True)
     assert text.isascii()
     assert process.from_text(text) == (wide, True)
@@ -92,6 +94,15 @@ def test_bundle_on_a_device_classifies_a_folder_once(plan: Plan) -> None:
     assert (good.bundle_digest, good.model_digest) == (slot.digest, slot.model_digest)
     assert good.bundle == f"{slot.manifest.name}-{slot.manifest.sequence}"
     assert bad.failure_code == "unrecognised"
+
+
+def test_a_station_s_species_that_the_bundle_lacks_end_the_agent_before_the_first_photo(plan: Plan) -> None:
+    put(folder(plan) / "a.jpg", jpeg(10))
+    with spawn(Plan(**{**vars(plan), "species": ("unicorn",)})) as agent:
+        _, err = agent.communicate(timeout=LONG_S)
+    assert agent.returncode == 1
+    assert "the station's species name 'unicorn'" in err
+    assert not plan.log.exists()
 
 
 def test_agent_needs_neither_command_line_library_nor_cryptography(plan: Plan) -> None:
@@ -205,3 +216,47 @@ def test_folders_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=says):
         run.choose_sources(config.Config(sources), folder, station=station)
+
+
+def test_agent_goes_after_other_programs(plan: Plan) -> None:
+    before = os.nice(0)
+    script = "import os, sys; from edge.agent import process; process.main(sys.argv[1:]); print(os.nice(0))"
+    nicer = Plan(**{**vars(plan), "power": Power(nice=3)})
+    command = [sys.executable, "-c", script, process.to_text(nicer, as_json=False)]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == min(19, before + 3)
+
+
+def test_sigterm_in_a_backlog_ends_within_seconds_and_the_rest_is_taken_by_the_next_start(plan: Plan) -> None:
+    for i in range(60):
+        put(folder(plan) / f"{i:02}.jpg", jpeg(10 + i, side=1600))
+    with spawn(Plan(**{**vars(plan), "once": False})) as agent:
+        assert agent.stderr is not None
+        assert any(".jpg: " in line for line in iter(agent.stderr.readline, ""))
+        agent.send_signal(signal.SIGTERM)
+        out, err = agent.communicate(timeout=10)
+    assert agent.returncode == 0, err
+    found = [row.path for row in rows(plan)]
+    assert len(found) == len(set(found)) == json.loads(out)["classified"] > 0
+    with spawn(plan) as agent:
+        out, _ = agent.communicate(timeout=LONG_S)
+    assert json.loads(out)["already"] == len(found)
+    assert len(rows(plan)) == 60
+
+
+def test_upload_under_a_temporary_name_is_taken_when_it_is_renamed(plan: Plan) -> None:
+    plan = Plan(**{**vars(plan), "once": False})
+    put(folder(plan) / "before.jpg", jpeg(10))
+    with spawn(plan) as agent:
+        assert agent.stderr is not None
+        lines = iter(agent.stderr.readline, "")
+        assert any("before.jpg" in line for line in lines)
+        part = put(folder(plan) / "cam1" / "IMG_0001.JPG.part", jpeg(20)[:100])
+        part.write_bytes(jpeg(20))
+        part.rename(part.with_suffix(""))
+        assert "cam1/IMG_0001.JPG: " in next(lines)
+        agent.send_signal(signal.SIGTERM)
+        agent.communicate(timeout=LONG_S)
+    assert [row.path for row in rows(plan)] == ["before.jpg", "cam1/IMG_0001.JPG"]

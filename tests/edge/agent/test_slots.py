@@ -249,7 +249,7 @@ def test_a_flipped_bit_anywhere_leaves_the_device_root_unchanged(root: Path, old
     before = tiny.snapshot(root)
     whole = new.read_bytes()
     rng = random.Random(3)
-    for _ in range(scale.count("flipped_bytes_sampled") // 3):
+    for _ in range(scale.count("changed_content_bytes") // 2):
         altered = bytearray(whole)
         altered[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
         new.write_bytes(altered)
@@ -525,7 +525,7 @@ def test_a_bundle_that_answers_otherwise_is_refused(
 @pytest.mark.parametrize(
     ("files", "code"),
     [
-        pytest.param({"model.tflite": b"TFL3 but no model"}, "child", id="the model is none"),
+        pytest.param({"model.tflite": b"TFL3 but no model"}, "load", id="the model is none"),
         pytest.param({"golden/red.png": b"no photo"}, "golden photo", id="a golden photo is none"),
         pytest.param({"golden/red.png": tiny.png((200, 10, 10), form="JPEG")}, "golden photo", id="a JPEG"),
         pytest.param({"golden/red.png": tiny.png((200, 10, 10), mode="L")}, "golden photo", id="without colours"),

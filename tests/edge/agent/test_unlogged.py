@@ -19,8 +19,9 @@ def test_folder_gives_its_photos_in_order_and_a_failure_ends_nothing(tmp_path: P
     put(tmp_path / "notes.txt", b"")
     found = list(unlogged.classify(unlogged.files([tmp_path], {}), ShadeClassifier()))
     assert labels(found) == {"a.jpg": None, "b.jpg": "fox", "c.jpg": "deer"}
-    assert found[0].failure is not None
-    assert found[0].sha256 is not None
+    assert [Path(each.photo).name for each in found] == ["c.jpg", "a.jpg", "b.jpg"]  # folders first, then by name
+    assert found[1].failure is not None
+    assert found[1].sha256 is not None
 
 
 def test_named_file_is_tried_whatever_it_is_called(tmp_path: Path) -> None:
@@ -61,3 +62,9 @@ def test_name_that_is_not_utf8_is_escaped_also_in_the_reason(tmp_path: Path) -> 
     [found] = unlogged.classify([path], ShadeClassifier())
     assert found.photo.endswith("caf%E9.jpg")
     assert found.failure == "caf%E9.jpg is empty (0 bytes)."
+
+
+def test_damaged_photo_is_not_called_empty(tmp_path: Path) -> None:
+    whole = jpeg(131, side=1600)
+    paths = [put(tmp_path / "1.jpg", whole), put(tmp_path / "2.jpg", whole[: len(whole) * 3 // 4] + b"\xff\xd9")]
+    assert labels(list(unlogged.classify(paths, ShadeClassifier()))) == {"1.jpg": "empty", "2.jpg": "unknown"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.log.events import Moment, Shot, Verdict, group, verdict
+from edge.log.events import Moment, Shot, Verdict, group, numbered, verdict
 
 
 def moments(*times_s: float, place: str = "beech") -> list[Moment]:
@@ -66,6 +66,18 @@ def test_every_photo_is_in_exactly_one_event_and_gaps_lie_between_events_only(ti
         assert after.moments[0].taken_s - before.moments[-1].taken_s >= gap_s
 
 
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 400), st.booleans()), max_size=30))
+def test_numbers_say_the_same_as_groups(found: list[tuple[str, int, bool]]) -> None:
+    photos = [
+        Moment(i, f"key{i}", place, float(at), timed=timed) for i, (place, at, timed) in enumerate(sorted(found), 1)
+    ]
+    by_number: dict[int, list[int]] = {}
+    for number, moment in numbered(photos, 120.0):
+        by_number.setdefault(number, []).append(moment.file_id)
+    assert list(by_number) == sorted(by_number)
+    assert sorted(by_number.values()) == sorted([moment.file_id for moment in event.moments] for event in group(photos))
+
+
 # What an event shows
 
 
@@ -106,6 +118,32 @@ SAID_FOX = Shot("s", "fox", 1.0)
     ],
 )
 def test_what_an_event_shows(shots: list[Shot], expected: Verdict) -> None:
+    found = verdict(shots)
+    assert (found.label, found.also) == (expected.label, expected.also)
+    assert found.confidence == pytest.approx(expected.confidence)
+
+
+CANID = Shot("c", "Canidae", 0.9, (("fox", 0.6), ("dog", 0.3)), rolled_up=True)
+ANIMAL = Shot("a", "animal", 0.95, (("deer", 0.5), ("fox", 0.45)), rolled_up=True)
+
+
+@pytest.mark.parametrize(
+    ("shots", "expected"),
+    [
+        pytest.param([CANID, EMPTY_1], Verdict("Canidae", 0.9), id="a taxon among empty photos is the event's label"),
+        # fox (0.6 + 0.6) / 2
+        pytest.param([CANID, FOX], Verdict("fox", 0.6), id="a species says more than its taxon"),
+        # Canidae 0.9 / 2, though animal 0.95 / 2
+        pytest.param([ANIMAL, CANID], Verdict("Canidae", 0.45), id="a taxon says more than animal"),
+        pytest.param([ANIMAL, UNSURE], Verdict("animal", 0.475), id="animal says more than unknown"),
+        pytest.param([PERSON, ANIMAL], Verdict("person", 0.55, ("animal",)), id="a person hides no animal"),
+        pytest.param(
+            [shot("v", "vehicle", ("vehicle", 0.9)), ANIMAL], Verdict("animal", 0.475, ("vehicle",)),
+            id="nor does a car, and the likelier of the two comes first",
+        ),
+    ],
+)  # fmt: skip
+def test_what_an_event_with_roll_ups_shows(shots: list[Shot], expected: Verdict) -> None:
     found = verdict(shots)
     assert (found.label, found.also) == (expected.label, expected.also)
     assert found.confidence == pytest.approx(expected.confidence)

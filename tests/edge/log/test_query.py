@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ConfigError, LogError
-from edge.log import details, query, store
+from edge.log import details, event_index, query, store
 from edge.log.query import Filter
 from edge.log.store import Detection, Failure, FileFacts, FileKey, Observation, PhotoFacts
 from edge.photo import Taken
@@ -156,3 +156,69 @@ def test_details_hold_every_answer_every_review_and_the_event(tmp_path: Path, da
     text = "\n".join(details.lines(found))
     assert "2 fox (cubs) by Ada" in text
     assert "unknown 0.40 by shades-1" in text
+
+
+def test_event_keeps_the_name_under_which_it_was_reviewed(tmp_path: Path) -> None:
+    """An earlier photo that arrives late joins it; without the review the event would be called after that one."""
+    path = tmp_path / "log.db"
+    with store.open_for_writing(path) as log:
+        for i, local in enumerate(("06:01:00", "06:02:00", "06:00:00", "09:00:00")):
+            taken = Taken(f"2024-05-01T{local}", "+01:00", "exif", ())
+            facts = FileFacts(FileKey("dev", "/photos", f"{i}.jpg", 10, i), taken, "beech")
+            log.add_file(facts, photo=PhotoFacts(sha(i), 40, 30), detection=None, failure=Failure("model", "broken"))
+    with closing(store.open_for_reading(path)) as opened:
+        assert [row.event for row in query.rows(opened)] == [sha(2)[:16]] * 3 + [sha(3)[:16]]
+    with store.open_for_writing(path) as log:
+        log._db.execute("INSERT INTO review (event, who, created_utc) VALUES (?, 'Ada', '')", (sha(0)[:16],))
+    with closing(store.open_for_reading(path)) as opened:
+        assert [row.event for row in query.rows(opened)] == [sha(0)[:16]] * 3 + [sha(3)[:16]]
+        assert details.of_file(opened, 3, 120.0)["event"] == sha(0)[:16]
+        assert details.of_file(opened, 3, 120.0)["event_files"] == 3
+
+
+def test_events_are_the_same_when_they_are_worked_out_in_many_statements(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [(row.event, row.event_number) for row in query.rows(connection)]
+    monkeypatch.setattr(event_index, "_BATCH", 1)
+    assert [(row.event, row.event_number) for row in query.rows(connection)] == whole
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        # each photo: label, confidence, decision, top; None: it failed
+        pytest.param([("empty", 0.9, "empty"), ("empty", 0.7, "empty")], ("empty", 0.7, []), id="all are empty"),
+        pytest.param([("empty", 0.9, "empty"), None], ("unknown", 0.0, []), id="a failure is unknown, not empty"),
+        pytest.param(
+            [("deer", 0.8, "species"), ("fox", 0.6, "species")], ("deer", 0.4, ["fox"]), id="a second species is kept"
+        ),
+        pytest.param(
+            [("deer", 0.8, "species"), ("person", 0.6, "species")], ("person", 0.6, ["deer"]), id="a person wins"
+        ),
+        pytest.param(
+            [("Cervidae", 0.9, "rollup"), ("deer", 0.6, "species")], ("deer", 0.3, []), id="a roll-up is the species"
+        ),
+        pytest.param([("Cervidae", 0.9, "rollup"), None], ("Cervidae", 0.9, []), id="a roll-up alone counts"),
+    ],
+)
+def test_event_shows_what_its_photos_show(
+    tmp_path: Path, labels: list[tuple[str, float, str] | None], expected: tuple[str, float, list[str]]
+) -> None:
+    """From the rows to the verdict. A list of one label counts the others as 0, so means are over all that are not
+    empty: deer 0.8 and fox 0.6 in two photos are 0.4 and 0.3."""
+    path = tmp_path / "log.db"
+    with store.open_for_writing(path) as log:
+        log.add_bundle(BUNDLE)
+        for i, said in enumerate(labels):
+            taken = Taken(f"2024-05-01T06:00:{i:02}", "+01:00", "exif", ())
+            facts = FileFacts(FileKey("dev", "/photos", f"{i}.jpg", 10, i), taken, "beech")
+            if said is None:
+                log.add_file(facts, photo=None, detection=None, failure=Failure("truncated", "cut"))
+                continue
+            label, confidence, decision = said
+            detection = Detection(BUNDLE, "shades", label, confidence, decision, ((label, confidence),), b"", False)
+            log.add_file(facts, photo=PhotoFacts(sha(i), 40, 30), detection=detection, failure=None)
+    with closing(store.open_for_reading(path)) as opened:
+        found = details.of_file(opened, 1, 120.0)
+    assert (found["event_label"], found["event_confidence"], found["event_also"]) == expected

@@ -3,9 +3,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from edge.log.store import Detection, Failure, FileFacts, FileKey, Log, Observat
 from edge.photo import Taken
 from tests.fakes.camera import BUNDLE
 
+DATA = Path(__file__).parent / "data"
 TAKEN = Taken("2024-05-01T06:12:09", "+01:00", "exif", ())
 KEY = FileKey("device", "/photos", "IMG_0001.JPG", 100, 5)
 FILE = FileFacts(KEY, TAKEN, station="beech")
@@ -180,6 +183,55 @@ def test_older_log_is_brought_up_to_date_and_keeps_its_rows(
         assert upgraded._db.execute("SELECT path, weather FROM file").fetchall() == [("IMG_0001.JPG", None)]
 
 
+def every_earlier_version() -> list[int]:
+    return list(range(1, len(MIGRATIONS)))
+
+
+@pytest.mark.parametrize("version", every_earlier_version())
+def test_log_of_each_earlier_version_is_upgraded_with_every_row(path: Path, version: int) -> None:
+    """The dumps were written by the code of their version."""
+    dump = (DATA / f"version-{version}.sql").read_text("utf-8")
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(dump)
+        assert pragma(old, "user_version") == version
+        before = everything(old)
+    store.open_for_writing(path).close()
+    with closing(store.open_for_reading(path)) as upgraded:
+        assert pragma(upgraded, "user_version") == len(MIGRATIONS)
+        assert upgraded.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert upgraded.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        after = everything(upgraded)
+    for table, rows in before.items():
+        assert [{name: row[name] for name in old} for row, old in zip(after[table], rows, strict=True)] == rows
+
+
+def everything(connection: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table, by column."""
+    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
+    found = {}
+    for table in tables:
+        cursor = connection.execute(f"SELECT * FROM {table} ORDER BY 1")
+        names = [column[0] for column in cursor.description]
+        found[table] = [dict(zip(names, row, strict=True)) for row in cursor]
+    return found
+
+
+def test_log_of_version_1_reads_as_it_did_and_takes_new_rows(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript((DATA / "version-1.sql").read_text("utf-8"))
+    with store.open_for_writing(path) as log:
+        assert log.retries() == {7}
+        log.add_bundle(BUNDLE)
+        log.add_file(other(path="new.JPG"), photo=PHOTO, detection=DEER, failure=None)
+    rows = {row.path: row for row in shown(path)}
+    assert rows["IMG_0001.JPG"].label == "roe deer"
+    assert rows["IMG_0002.JPG"].taken == rows["IMG_0002.JPG"].taken_original == "2026-05-01T06:00:01.250+01:00"
+    assert (rows["IMG_0003.JPG"].failure_code, rows["IMG_0003.JPG"].tries) == ("truncated", 1)
+    assert (rows["IMG_0004.JPG"].label, rows["IMG_0004.JPG"].preview) == ("fox", "none")
+    assert rows["new.JPG"].label == "deer"
+    assert len(rows) == 7  # the failure that a later read closed is not shown
+
+
 # Files
 
 
@@ -255,7 +307,9 @@ def test_failed_inference_is_no_detection_and_is_offered_for_another_try(log: Lo
     [row] = shown(path)
     assert (row.label, row.decision, row.failure_code) == (None, None, "model")
     assert log.retries() == {failed}
-    assert log.seen(KEY) == store.Seen(failed, retry=True)
+    seen = log.seen(KEY)
+    assert seen is not None
+    assert (seen.file_id, seen.retry, seen.tries) == (failed, True, 1)
 
 
 def test_later_inference_closes_the_failure_of_the_file_and_of_its_copies(log: Log, path: Path) -> None:
@@ -264,7 +318,7 @@ def test_later_inference_closes_the_failure_of_the_file_and_of_its_copies(log: L
     log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
     assert [(row.label, row.failure) for row in shown(path)] == [("deer", None), ("deer", None)]
     assert log.retries() == set()
-    assert log.seen(KEY) == store.Seen(1, retry=False)
+    assert log.seen(KEY) == store.Seen(1, retry=False, tries=2)
 
 
 def test_second_failure_of_the_same_file_replaces_the_reason(log: Log, path: Path) -> None:
@@ -308,6 +362,269 @@ def test_two_agents_on_one_log_add_each_file_once(log: Log, path: Path) -> None:
         thread.join()
     assert troubles == []
     assert (count(path, "file"), count(path, "classification")) == (200, 1)
+
+
+# Several tries
+
+
+NOT_WHOLE = Failure("truncated", "the photo is truncated", retry=True, model_digest="a1" * 32)
+
+
+def soon(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def test_failing_file_is_due_after_a_minute_ten_minutes_an_hour_and_then_at_the_next_start(log: Log) -> None:
+    for tries, after_s in enumerate(store.RETRY_AFTER_S, 1):
+        file_id = log.add_file(FILE, photo=None, detection=None, failure=NOT_WHOLE)
+        assert log.due(soon(after_s - 5)) == []
+        assert log.due(soon(after_s + 5)) == [store.Due(file_id, KEY, tries)]
+    log.add_file(FILE, photo=None, detection=None, failure=NOT_WHOLE)
+    assert log.due(soon(1e9)) == []
+    assert log.retries() == {file_id}
+
+
+def test_failure_is_final_after_the_last_try_and_says_how_many(log: Log, path: Path) -> None:
+    for _ in range(store.MOST_TRIES):
+        assert log.retries("a1" * 32) or not count(path, "file")
+        log.add_file(FILE, photo=None, detection=None, failure=NOT_WHOLE)
+    assert log.retries("a1" * 32) == set()
+    assert [(row.failure_code, row.tries) for row in shown(path)] == [("truncated", store.MOST_TRIES)]
+
+
+def test_another_model_tries_a_final_failure_again_and_counts_anew(log: Log, path: Path) -> None:
+    for _ in range(store.MOST_TRIES):
+        file_id = log.add_file(FILE, photo=PHOTO, detection=None, failure=replace(BROKEN, model_digest="a1" * 32))
+    assert log.retries("a2" * 32) == {file_id}
+    log.add_file(FILE, photo=PHOTO, detection=None, failure=replace(BROKEN, model_digest="a2" * 32))
+    assert [row.tries for row in shown(path)] == [1]
+    assert log.due(soon(61)) == [store.Due(file_id, KEY, 1)]
+
+
+def test_video_is_never_tried_again(log: Log) -> None:
+    log.add_file(FILE, photo=None, detection=None, failure=Failure("video", "a video", model_digest="a1" * 32))
+    assert log.retries("a2" * 32) == set()
+    assert log.due(soon(1e9)) == []
+
+
+def test_good_read_ends_the_tries(log: Log, path: Path) -> None:
+    log.add_file(FILE, photo=None, detection=None, failure=NOT_WHOLE)
+    log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+    assert log.due(soon(1e9)) == []
+    assert log.retries() == set()
+    assert [(row.label, row.failure, row.tries) for row in shown(path)] == [("deer", None, 2)]
+
+
+def test_photo_is_classified_once_by_each_model(log: Log) -> None:
+    log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+    assert log.classified(PHOTO.sha256)
+    assert log.classified(PHOTO.sha256, BUNDLE.model_digest)
+    assert not log.classified(PHOTO.sha256, "ff" * 32)
+    assert not log.classified("ff" * 32)
+
+
+# Batches
+
+
+def test_batch_is_seen_by_others_only_when_it_ends(log: Log, path: Path) -> None:
+    with log.batch():
+        for i in range(3):
+            log.add_file(other(path=f"{i}.JPG"), photo=PHOTO, detection=DEER, failure=None)
+        assert count(path, "file") == 0
+    assert count(path, "file") == 3
+
+
+def test_batch_is_one_sync_and_not_one_per_photo(log: Log) -> None:
+    begun: list[str] = []
+    log._db.set_trace_callback(begun.append)
+    with log.batch():
+        for i in range(10):
+            log.add_file(other(path=f"{i}.JPG"), photo=PHOTO, detection=DEER, failure=None)
+    assert begun.count("COMMIT") == 1
+
+
+def test_large_batch_is_committed_in_parts(log: Log, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MOST_IN_BATCH", 4)
+    with log.batch():
+        for i in range(6):
+            log.add_file(other(path=f"{i}.JPG"), photo=PHOTO, detection=DEER, failure=None)
+        assert count(path, "file") == 4
+    assert count(path, "file") == 6
+
+
+def test_slow_batch_is_committed_in_parts(log: Log, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MOST_BATCH_S", 0.0)
+    with log.batch():
+        log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+        assert count(path, "file") == 1
+
+
+def test_file_that_the_log_refuses_takes_no_other_of_its_batch_with_it(log: Log, path: Path) -> None:
+    with log.batch():
+        log.add_file(other(path="1.JPG"), photo=PHOTO, detection=DEER, failure=None)
+        with pytest.raises(LogError, match="does not take this"):
+            log.add_file(
+                other(path="2.JPG"), photo=replace(PHOTO, sha256="99" * 32),
+                detection=replace(DEER, confidence=7), failure=None,
+            )  # fmt: skip
+        log.add_file(other(path="3.JPG"), photo=PHOTO, detection=DEER, failure=None)
+    assert [row.path for row in shown(path)] == ["1.JPG", "3.JPG"]
+    assert count(path, "photo") == 1
+
+
+def test_error_in_a_batch_undoes_it(log: Log, path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), log.batch():  # noqa: PT012
+        log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+        raise KeyboardInterrupt
+    assert count(path, "file") == 0
+    log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+    assert count(path, "file") == 1
+
+
+def test_batch_that_sqlite_gave_up_never_ends_as_if_it_were_durable(log: Log, path: Path) -> None:
+    """A full disk ends the whole transaction, also the files before."""
+    log._db.execute("PRAGMA max_page_count = 40")
+    bulky = replace(DEER, logits=b"x" * 60_000)
+    with pytest.raises(LogError) as refused, log.batch():  # noqa: PT012
+        for i in range(20):
+            with suppress(LogError):  # a caller that goes on all the same
+                log.add_file(
+                    other(path=f"{i}.JPG"), photo=replace(PHOTO, sha256=f"{i:064x}"), detection=bulky, failure=None
+                )
+    assert refused.value.code == "batch"
+    assert count(path, "file") == 0
+
+
+def test_batch_in_a_batch_is_refused(log: Log) -> None:
+    with log.batch(), pytest.raises(LogError, match="inside another"), log.batch():
+        pass
+
+
+# Runs of the agent
+
+
+def runs(path: Path) -> list[tuple[Any, ...]]:
+    with closing(store.open_for_reading(path)) as connection:
+        return connection.execute(
+            "SELECT device, clock_ok, once, ended_utc IS NOT NULL, alive_utc >= started_utc FROM agent_run ORDER BY id"
+        ).fetchall()
+
+
+def test_run_begins_lives_and_ends(log: Log, path: Path) -> None:
+    log.heartbeat(clock_ok=True)  # before a run: nothing
+    log.add_run("d", version="1", model_digest="a1" * 32, boot_id="b", clock_ok=True)
+    log.heartbeat(clock_ok=True)
+    assert runs(path) == [("d", 1, 0, 0, 1)]
+    log.end_run()
+    log.end_run()
+    assert runs(path) == [("d", 1, 0, 1, 1)]
+
+
+def test_another_run_begins_once_the_device_knows_the_time(log: Log, path: Path) -> None:
+    log.add_run("d", version="1", model_digest=None, boot_id=None, clock_ok=False, once=True)
+    log.heartbeat(clock_ok=True)
+    assert runs(path) == [("d", 0, 1, 0, 1), ("d", 1, 1, 0, 1)]
+
+
+# Messages
+
+
+HELLO = store.Alert("deer:beech:1", "mqtt", "a deer at beech")
+
+
+def test_alert_is_stored_with_its_photo_and_sent_once(log: Log) -> None:
+    log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None, alerts=[HELLO])
+    log.add_file(other(path="b.JPG"), photo=PHOTO, detection=None, failure=None, alerts=[HELLO])
+    [pending] = log.pending_alerts(soon(1))
+    assert (pending.key, pending.channel, pending.text, pending.tries) == (HELLO.key, "mqtt", HELLO.text, 0)
+    log.alert_sent(pending.id)
+    assert log.pending_alerts(soon(1e9)) == []
+    log.add_file(other(path="c.JPG"), photo=PHOTO, detection=None, failure=None, alerts=[HELLO])
+    assert log.pending_alerts(soon(1e9)) == []
+
+
+def test_alert_that_failed_waits_for_its_next_try(log: Log) -> None:
+    log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None, alerts=[HELLO])
+    [pending] = log.pending_alerts(soon(1))
+    log.alert_failed(pending.id, "no network", soon(600))
+    assert log.pending_alerts(soon(500)) == []
+    assert [again.tries for again in log.pending_alerts(soon(700))] == [1]
+
+
+def test_alert_of_a_row_that_is_refused_is_not_sent(log: Log) -> None:
+    with pytest.raises(LogError):
+        log.add_file(FILE, photo=PHOTO, detection=replace(DEER, confidence=2), failure=None, alerts=[HELLO])
+    assert log.pending_alerts(soon(1e9)) == []
+
+
+# Deletions
+
+
+def test_deletion_is_planned_before_it_is_done(log: Log, path: Path) -> None:
+    file_id = log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+    planned = log.plan_deletion(file_id, policy="empty-90d", why="empty 0.99", copied_to="/mnt/stick")
+    assert log.plan_deletion(file_id, policy="empty-90d", why="again") == planned
+    assert log.planned_deletions() == [store.PlannedDeletion(planned, file_id, KEY, "empty-90d", "/mnt/stick")]
+    log.deletion_done(planned)
+    assert log.planned_deletions() == []
+    assert count(path, "deletion") == 1
+
+
+def test_dropped_deletion_stays_as_a_row_and_can_be_planned_again(log: Log, path: Path) -> None:
+    file_id = log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+    first = log.plan_deletion(file_id, policy="p", why="old")
+    log.deletion_dropped(first, "it has changed")
+    log.deletion_done(first)  # too late
+    second = log.plan_deletion(file_id, policy="p", why="old")
+    assert second != first
+    with closing(store.open_for_reading(path)) as connection:
+        found = connection.execute("SELECT done_utc, dropped_why FROM deletion ORDER BY id").fetchall()
+    assert found == [(None, "it has changed"), (None, None)]
+
+
+def test_deletion_of_no_row_is_refused(log: Log) -> None:
+    with pytest.raises(LogError, match="FOREIGN KEY"):
+        log.plan_deletion(99, policy="p", why="old")
+
+
+# Previews and the wal
+
+
+def test_preview_is_noted_with_the_photo_or_later(log: Log, path: Path) -> None:
+    log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+    log.add_file(FILE, photo=replace(PHOTO, preview="kept"), detection=None, failure=None)
+    assert [row.preview for row in shown(path)] == ["kept"]
+    log.set_preview(PHOTO.sha256, "released")
+    log.add_file(FILE, photo=replace(PHOTO, preview="kept"), detection=None, failure=None)
+    assert [row.preview for row in shown(path)] == ["released"]
+    with pytest.raises(LogError):
+        log.set_preview(PHOTO.sha256, "eaten")
+
+
+def test_checkpoint_empties_the_wal_and_loses_nothing(log: Log, path: Path) -> None:
+    log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+    assert log.checkpoint_if_idle()
+    assert os.path.getsize(f"{path}-wal") == 0
+    assert [row.label for row in shown(path)] == ["deer"]
+    assert pragma(log._db, "busy_timeout") == store.BUSY_TIMEOUT_MS
+
+
+def test_checkpoint_waits_for_no_reader_and_no_writer(log: Log, path: Path) -> None:
+    with closing(store.open_for_reading(path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM file").fetchall()
+        log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+        start_s = time.monotonic()
+        assert not log.checkpoint_if_idle()
+        assert time.monotonic() - start_s < store.BUSY_TIMEOUT_MS / 2000
+        reader.execute("COMMIT")
+    assert log.checkpoint_if_idle()
+
+
+def test_checkpoint_in_a_batch_does_nothing(log: Log) -> None:
+    with log.batch():
+        log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+        assert not log.checkpoint_if_idle()
 
 
 # Reviews

@@ -21,12 +21,14 @@ IN_THE_LOG = IN_BOTH | {"id", "device", "station", "event", "bundle", "reviewed"
 
 ROW = Row(
     id=17, device="d1", source="/srv/photos", path="DCIM/IMG_0001.JPG", station="beech", camera=None,
-    taken_local="2024-05-01T06:12:09.50", utc_offset="+01:00", taken_source="exif", time_flags=(), photo_id=3,
-    sha256="ab" * 32, width=40, height=30, camera_make=None, camera_model=None, damaged=False, duplicate_of=None,
-    failure_code=None, failure=None, classification_id=1, model_label="deer", model_confidence=0.87654321,
+    taken_local="2024-05-01T06:12:09.50", original_local="2024-05-01T06:12:09.50", utc_offset="+01:00",
+    taken_source="exif", time_flags=(), photo_id=3,
+    sha256="ab" * 32, width=40, height=30, camera_make=None, camera_model=None, camera_serial=None,
+    temperature_c=-4.5, burst=2, preview="kept", damaged=False, duplicate_of=None,
+    failure_code=None, failure=None, tries=1, classification_id=1, model_label="deer", model_confidence=0.87654321,
     decision="species", top=(("deer", 0.87654321), ("fox", 0.1)), model_digest="a1", bundle_digest="b1",
     bundle="shades-1", runtime="shades", development=True, classified_utc=None, review_id=None, reviewed_by=None,
-    reviewed_utc=None, person_label=None, event="e1",
+    reviewed_utc=None, person_label=None, event="e1", event_number=1,
 )  # fmt: skip
 REVIEWED = replace(ROW, id=18, review_id=1, reviewed_by="Ada", person_label="fox")
 FAILED = replace(
@@ -34,7 +36,9 @@ FAILED = replace(
     decision=None, top=(),
 )  # fmt: skip
 COPY = replace(ROW, id=20, duplicate_of="/srv/photos/first.jpg")
-UNSURE = replace(ROW, id=21, model_label="unknown", decision="unknown", model_confidence=0.4, event="e2")
+UNSURE = replace(
+    ROW, id=21, model_label="unknown", decision="unknown", model_confidence=0.4, event="e2", event_number=9
+)
 
 
 def test_log_json_has_the_keys_that_scripts_rely_on() -> None:

@@ -174,20 +174,20 @@ FILE_ATTACKS = [
     pytest.param(_moved([1, 0, 2, 3, 4, 5, 6]), "order", id="signature before manifest"),
     pytest.param(_moved([0, 1, 2, 3, 5, 4, 6]), "order", id="payload in another order"),
     pytest.param(_moved([0, 1, 4, 5, 6, 2, 3]), "extra member", id="roots after the payload"),
-    pytest.param(_moved([0, 1, 3, 2, 4, 5, 6]), "order", id="a root's signature before the root"),
+    pytest.param(_moved([0, 1, 3, 2, 4, 5, 6]), "extra member", id="a root's signature before the root"),
     pytest.param(_moved([0, 2, 3, 4, 5, 6]), "order", id="no signature"),
     pytest.param(_moved([1, 2, 3, 4, 5, 6]), "order", id="no manifest"),
     pytest.param(_moved([0, 1, 2, 3, 4, 5]), "missing member", id="a golden photo is missing"),
     pytest.param(_moved([0, 1]), "missing member", id="no payload at all"),
     pytest.param(lambda: archive.END, "missing member", id="no members at all"),
-    pytest.param(_moved([0, 1, 2, 3, 4, 4, 5, 6]), "order", id="the model twice"),
-    pytest.param(_moved([0, 1, 2, 3, 4, 5, 6, 6]), "extra member", id="the last file twice"),
+    pytest.param(_moved([0, 1, 2, 3, 4, 4, 5, 6]), "duplicate member", id="the model twice"),
+    pytest.param(_moved([0, 1, 2, 3, 4, 5, 6, 6]), "duplicate member", id="the last file twice"),
     pytest.param(_with(("golden/extra.png", b"x"), 7), "extra member", id="a file more at the end"),
-    pytest.param(_with(("extra", b"x"), 4), "order", id="a file more before the model"),
-    pytest.param(_with(("roots/3.json", b"{}"), 4), "order", id="a root that does not follow the one before"),
-    pytest.param(_with(("roots/01.json", b"{}"), 2), "order", id="a root with a leading nought"),
-    pytest.param(_with(("roots/1.zz.minisig", b"{}"), 4), "order", id="a root's signature without a key id"),
-    pytest.param(_with((ROOT_SIGNATURE, b"x"), 4), "order", id="a root's signature twice"),
+    pytest.param(_with(("extra", b"x"), 4), "extra member", id="a file more before the model"),
+    pytest.param(_with(("roots/3.json", b"{}"), 4), "extra member", id="a root that does not follow the one before"),
+    pytest.param(_with(("roots/01.json", b"{}"), 2), "extra member", id="a root with a leading nought"),
+    pytest.param(_with(("roots/1.zz.minisig", b"{}"), 4), "extra member", id="a root's signature without a key id"),
+    pytest.param(_with((ROOT_SIGNATURE, b"x"), 4), "duplicate member", id="a root's signature twice"),
     pytest.param(_put(MODEL_AT, _raw_header("../model.tflite")), "path", id="a path that climbs out"),
     pytest.param(_put(MODEL_AT, _raw_header("a/../../model.tflite")), "path", id="a path that climbs out later"),
     pytest.param(_put(MODEL_AT, _raw_header("/etc/passwd")), "path", id="an absolute path"),
@@ -195,12 +195,12 @@ FILE_ATTACKS = [
     pytest.param(_put(MODEL_AT, _raw_header("a\\b")), "path", id="a backslash"),
     pytest.param(_put(MODEL_AT, _raw_header("")), "path", id="no name"),
     pytest.param(_put(MODEL_AT, _raw_header("model.tflite\0x")), "path", id="bytes after the name's end"),
-    pytest.param(_put(MODEL_AT, _raw_header(kind=b"2", link=b"/etc/passwd")), "kind", id="a symbolic link"),
-    pytest.param(_put(MODEL_AT, _raw_header(kind=b"1", link=b"manifest.json")), "kind", id="a hard link"),
-    pytest.param(_put(MODEL_AT, _raw_header(kind=b"3")), "kind", id="a character device"),
-    pytest.param(_put(MODEL_AT, _raw_header(kind=b"4")), "kind", id="a block device"),
+    pytest.param(_put(MODEL_AT, _raw_header(kind=b"2", link=b"/etc/passwd")), "link", id="a symbolic link"),
+    pytest.param(_put(MODEL_AT, _raw_header(kind=b"1", link=b"manifest.json")), "link", id="a hard link"),
+    pytest.param(_put(MODEL_AT, _raw_header(kind=b"3")), "device", id="a character device"),
+    pytest.param(_put(MODEL_AT, _raw_header(kind=b"4")), "device", id="a block device"),
     pytest.param(_put(MODEL_AT, _raw_header(kind=b"5")), "kind", id="a folder"),
-    pytest.param(_put(MODEL_AT, _raw_header(kind=b"6")), "kind", id="a named pipe"),
+    pytest.param(_put(MODEL_AT, _raw_header(kind=b"6")), "device", id="a named pipe"),
     pytest.param(_put(MODEL_AT, _raw_header(kind=b"x")), "kind", id="an extended header"),
     pytest.param(_put(MODEL_AT, _raw_header(kind=b"L")), "kind", id="a GNU long name"),
     pytest.param(_put(MODEL_AT, _raw_header(kind=b"\0")), "kind", id="the old mark for a plain file"),
@@ -259,12 +259,7 @@ def test_an_altered_bundle_is_refused(tmp_path: Path, attack: Callable[[], bytes
 def test_no_byte_of_a_bundle_can_change_unseen(tmp_path: Path) -> None:
     whole = tiny.pack(tiny.members())
     rng = random.Random(5)
-    # Every byte up to the payload's content, and a sample of the rest.
-    places = list(range(MODEL_AT + 512))
-    places += rng.sample(
-        range(MODEL_AT + 512, len(whole)), min(scale.count("flipped_bytes_sampled"), len(whole) - MODEL_AT - 512)
-    )
-    for place in places:
+    for place in rng.sample(range(len(whole)), min(scale.count("flipped_bytes_sampled"), len(whole))):
         altered = bytearray(whole)
         altered[place] ^= 1 << rng.randrange(8)
         with pytest.raises((BundleError, TrustError)):
@@ -463,7 +458,8 @@ MANIFEST_FAULTS = [
     pytest.param(_changed("temperature", True), "type", id="a temperature that is true"),
     pytest.param(_changed("temperature", -1), "range", id="a negative temperature"),
     pytest.param(_changed("type", "fieldmark-root"), "type", id="of another type"),
-    pytest.param(_changed("format", 2), "format", id="of a later format"),
+    pytest.param(_changed("format", 1), "format", id="of the first format"),
+    pytest.param(_changed("format", 3), "format", id="of a later format"),
     pytest.param(_changed("format", True), "format", id="a format that is true"),
     pytest.param(_changed("name", "Tiny"), "text", id="a name in capitals"),
     pytest.param(_changed("name", "../tiny"), "text", id="a name that climbs out"),
@@ -516,6 +512,7 @@ MANIFEST_FAULTS = [
     pytest.param(_changed("files.1.path", "manifest.json"), "files", id="a file in the manifest's place"),
     pytest.param(_changed("files.1.path", "Manifest.json.minisig"), "files", id="a file in the signature's place"),
     pytest.param(_changed("files.1.path", "roots/2.json"), "files", id="a file in a root's place"),
+    pytest.param(_changed("files.1.path", "Manifest.json/x"), "files", id="a folder in the manifest's place"),
     pytest.param(_changed("files.1.length_bytes", 2**29 + 1), "range", id="a file over 512 MiB"),
     pytest.param(_changed("files.1.length_bytes", 0), "range", id="an empty file"),
     pytest.param(

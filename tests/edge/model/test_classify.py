@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge.errors import ModelError, PhotoError
+from edge.errors import ConfigError, ModelError, PhotoError
 from edge.model import bundle as bundles
 from edge.model import runtime
 from edge.model.bundle import Label, Manifest, RuntimePass
@@ -63,6 +63,50 @@ def test_the_manifest_s_temperature_is_used(classifier: Classifier) -> None:
 def test_the_manifest_s_thresholds_are_used(opened: bundles.Opened) -> None:
     strict = Classifier(opened.model, replace(opened.manifest, thresholds=(1.0, 0.5, 0.5)), name=LITERT)
     assert strict.classify(jpeg((140, 100, 100))).decision.label == "unknown"
+
+
+ANIMALS = (
+    Label("deer", taxon_class="Mammalia", animal=True),
+    Label("fox", taxon_class="Mammalia", animal=True),
+    Label("empty"),
+)
+
+
+def test_the_manifest_s_taxa_and_roll_up_are_used(opened: bundles.Opened) -> None:
+    """Red and blue alike: deer 0.5, fox 0.5, neither reaches 0.9."""
+    named = {label.name: label for label in ANIMALS}
+    manifest = replace(
+        opened.manifest,
+        labels=tuple(named[label.name] for label in opened.manifest.labels),
+        thresholds=(0.9,) * 3,
+        rollup=0.95,
+    )
+    purple = jpeg((200, 10, 200))
+    found = Classifier(opened.model, manifest, name=LITERT).classify(purple).decision
+    assert (found.label, found.kind) == ("Mammalia", "rollup")
+    assert found.confidence > 0.95
+    assert {name for name, _ in found.top[:2]} == {"deer", "fox"}
+    never = Classifier(opened.model, replace(manifest, rollup=None), name=LITERT)
+    assert never.classify(purple).decision.label == "unknown"
+
+
+def test_what_does_not_occur_at_the_station_is_rolled_up(opened: bundles.Opened) -> None:
+    named = {label.name: label for label in ANIMALS}
+    manifest = replace(
+        opened.manifest, labels=tuple(named[label.name] for label in opened.manifest.labels), rollup=0.95
+    )
+    here = Classifier(opened.model, manifest, name=LITERT, species=["fox"])
+    assert [here.classify(jpeg(COLOURS[label])).decision.label for label in ("deer", "fox", "empty")] == [
+        "Mammalia", "fox", "empty",
+    ]  # fmt: skip
+
+
+def test_a_species_that_the_bundle_does_not_know_is_refused(opened: bundles.Opened) -> None:
+    with pytest.raises(
+        ConfigError, match=r"name 'foxx', and bundle .* has no such label. The nearest is 'fox'"
+    ) as refused:
+        Classifier(opened.model, opened.manifest, name=LITERT, species=["deer", "foxx"])
+    assert refused.value.code == "unknown species"
 
 
 def test_the_manifest_s_input_is_used(opened: bundles.Opened) -> None:

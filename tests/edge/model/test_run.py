@@ -14,6 +14,7 @@ import pytest
 from edge.errors import ModelError
 from edge.model import run, runtime
 from tests import colour_model
+from tests.edge.model.test_runtime import altered, logarithm
 
 SIDE = 4
 LITERT = "ai_edge_litert"
@@ -73,6 +74,37 @@ def test_both_runtimes_and_both_kernels_give_the_same_answers(model: Path, pixel
         assert other == pytest.approx(answers[0], abs=1e-3)
 
 
+@pytest.mark.parametrize("photos", [[4], [6, 0, 3], list(range(7)), [2, 2]], ids=str)
+def test_only_the_photos_asked_for_are_answered_in_their_order(model: Path, pixels: Path, photos: list[int]) -> None:
+    found = run.in_child(model, pixels, runtime=LITERT, photos=photos).logits
+    assert found == pytest.approx(means(pixels)[photos], abs=1e-3)
+
+
+@pytest.mark.parametrize("photo", [-1, 7])
+def test_a_photo_that_is_not_there_is_refused(model: Path, pixels: Path, photo: int) -> None:
+    with pytest.raises(ModelError, match=f"photo {photo} was asked for, .* has 7"):
+        run.in_child(model, pixels, runtime=LITERT, photos=[0, photo])
+
+
+def test_an_answer_that_is_not_finite_ends_the_child_or_is_kept_as_asked(tmp_path: Path) -> None:
+    """The logarithm of black is minus infinity."""
+    (tmp_path / "log.tflite").write_bytes(altered(logarithm))
+    photos = np.full((3, SIDE, SIDE, 3), 100, np.uint8)
+    photos[1] = 0
+    np.save(tmp_path / "photos.npy", photos)
+    asked = (tmp_path / "log.tflite", tmp_path / "photos.npy")
+    with pytest.raises(ModelError, match="not finite"):
+        run.in_child(*asked, runtime=LITERT)
+    found = run.in_child(*asked, runtime=LITERT, keep_not_finite=True).logits
+    assert np.isnan(found).all(axis=1).tolist() == [False, True, False]
+
+
+def test_another_python_runs_the_child_with_variables_of_its_own(model: Path, pixels: Path, tmp_path: Path) -> None:
+    other = stand_in(tmp_path, f'echo "$COLOUR $*" > {tmp_path}/asked; exec {sys.executable} "$@"')
+    run.in_child(model, pixels, runtime=LITERT, python=(other,), environment={"COLOUR": "red"})
+    assert (tmp_path / "asked").read_text().startswith("red -P -m edge.model.run")
+
+
 def test_memory_is_the_child_s_own(model: Path, pixels: Path) -> None:
     ballast = np.ones(60_000_000)  # 458 MiB here must not count there
     assert run.in_child(model, pixels, runtime=LITERT).rss_mib < 300
@@ -96,7 +128,7 @@ def test_a_model_that_does_not_load_is_refused_with_the_child_s_line(tmp_path: P
     broken.write_bytes(b"no model at all")
     with pytest.raises(ModelError, match="cannot load the model") as caught:
         run.in_child(broken, pixels, runtime=LITERT)
-    assert caught.value.code == "child"
+    assert caught.value.code == "load"
     assert "\n" not in str(caught.value)
 
 

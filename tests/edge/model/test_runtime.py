@@ -80,7 +80,7 @@ def _grey(model: Any) -> None:
     model.subgraphs[0].tensors[3].shape = [1, 1, 1, 1]
 
 
-def _logarithm(model: Any) -> None:
+def logarithm(model: Any) -> None:
     """The logits' logarithm: of black, minus infinity."""
     graph = model.subgraphs[0]
     graph.tensors.append(schema.TensorT())
@@ -210,7 +210,7 @@ def test_pixels_of_another_shape_or_type_are_refused(pixels: Any) -> None:
 
 
 def test_logits_that_are_not_finite_are_refused() -> None:
-    model = Model(altered(_logarithm), runtime=LITERT)
+    model = Model(altered(logarithm), runtime=LITERT)
     assert model.logits(np.full((4, 4, 3), 1, np.uint8)) == pytest.approx([0, 0, 0], abs=1e-6)
     with pytest.raises(ModelError) as caught:
         model.logits(np.zeros((4, 4, 3), np.uint8))

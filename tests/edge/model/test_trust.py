@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-import stat
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -222,108 +220,54 @@ def test_a_release_key_signs_bundles_and_not_roots() -> None:
         trust.verify_release(root, DATA, SIGNED, "a.minisig")
 
 
-# --- the key folder
+ANOTHER = trust.SigningKey("9999000099990000", bytes(range(64, 96)))
 
 
-def test_a_development_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
-    folder = tmp_path / "config" / "keys"
-    first = trust.load_or_create(folder)
-    before = tiny.snapshot(folder)
-    again = trust.load_or_create(folder)
-    assert (first.created, again.created) == (True, False)
-    assert (first.development, again.development) == (True, True)
-    assert first.signing == again.signing
-    assert tiny.snapshot(folder) == before
-    assert before.keys() == {"release.key", "root.json", "root.json.minisig"}
-    assert stat.S_IMODE(before["release.key"][0]) == 0o600
-    assert [path.name for path in folder.parent.iterdir()] == ["keys"]
+def test_a_revoked_key_is_one_that_the_root_does_not_name() -> None:
+    before = {key.key_id: key.public for key in (tiny.KEY, tiny.OTHER_KEY)}
+    after = {tiny.OTHER_KEY.key_id: tiny.OTHER_KEY.public}
+    for keys, trusted in ((before, True), (after, False)):
+        root = trust.parse_root(trust.make_root({ANOTHER.key_id: ANOTHER.public}, keys, development=False), "root.json")
+        trust.verify_release(root, DATA, tiny.OTHER_KEY.sign(DATA, COMMENT), "a.minisig")
+        if trusted:
+            trust.verify_release(root, DATA, SIGNED, "a.minisig")
+        else:
+            with pytest.raises(TrustError) as caught:
+                trust.verify_release(root, DATA, SIGNED, "a.minisig")
+            assert caught.value.code == "foreign key"
 
 
-def test_keys_lie_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("FIELDMARK_KEYS", raising=False)
-    assert trust.default_key_dir() == tmp_path / ".config" / "fieldmark" / "keys"
-    monkeypatch.setenv("FIELDMARK_KEYS", str(tmp_path / "other"))
-    assert trust.load_or_create().folder == tmp_path / "other"
+def test_a_key_known_only_for_roots_signs_no_bundle_and_its_id_helps_no_other_key() -> None:
+    keys = {tiny.KEY.key_id: tiny.KEY.public}
+    root = trust.parse_root(trust.make_root({ANOTHER.key_id: ANOTHER.public}, keys, development=False), "root.json")
+    borrowed = trust.SigningKey(tiny.KEY.key_id, ANOTHER.seed)
+    for key, code in ((ANOTHER, "foreign key"), (borrowed, "signature")):
+        with pytest.raises(TrustError) as caught:
+            trust.verify_release(root, DATA, key.sign(DATA, COMMENT), "a.minisig")
+        assert caught.value.code == code
 
 
-def test_an_empty_folder_takes_the_new_keys(tmp_path: Path) -> None:
-    assert trust.load_or_create(tmp_path).created
-
-
-def test_of_many_callers_at_the_same_time_one_makes_the_keys_and_all_use_them(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: trust.load_or_create(tmp_path / "keys"), range(16)))
-    assert [keys.created for keys in found].count(True) == 1
-    assert len({keys.signing for keys in found}) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["keys"]
-
-
-@pytest.mark.parametrize("name", ["release.key", "root.json", "root.json.minisig"])
-def test_a_folder_with_a_part_missing_is_refused_and_not_filled_up(tmp_path: Path, name: str) -> None:
-    trust.load_or_create(tmp_path / "keys")
-    (tmp_path / "keys" / name).unlink()
-    before = tiny.snapshot(tmp_path)
+@pytest.mark.parametrize(
+    ("signers", "holds"),
+    [
+        pytest.param([tiny.KEY, ANOTHER], True, id="both of two"),
+        pytest.param([tiny.KEY], False, id="one of two"),
+        pytest.param([tiny.OTHER_KEY, ANOTHER], False, id="one of two and the release key"),
+    ],
+)
+def test_a_root_needs_as_many_signatures_as_it_says(signers: list[trust.SigningKey], holds: bool) -> None:
+    root_keys = {key.key_id: key.public for key in (tiny.KEY, ANOTHER)}
+    release = {tiny.OTHER_KEY.key_id: tiny.OTHER_KEY.public}
+    content = json.loads(trust.make_root(root_keys, release, development=False))
+    content["roles"]["root"]["threshold"] = 2
+    data = strict.dump(content)
+    signed = trust.SignedRoot(data, {key.key_id: key.sign(data, trust.root_comment(1)) for key in signers})
+    if holds:
+        assert trust.verify_root(signed, "root.json").root_threshold == 2
+        return
     with pytest.raises(TrustError) as caught:
-        trust.load_or_create(tmp_path / "keys")
-    assert caught.value.code == "no keys"
-    assert tiny.snapshot(tmp_path) == before
-
-
-def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "letters.txt").write_text("mine")
-    before = tiny.snapshot(tmp_path)
-    with pytest.raises(TrustError, match="FIELDMARK_KEYS"):
-        trust.load_or_create(tmp_path)
-    assert tiny.snapshot(tmp_path) == before
-
-
-def test_a_secret_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
-    folder = trust.load_or_create(tmp_path / "keys").folder
-    (folder / "release.key").chmod(0o640)
-    with pytest.raises(TrustError, match="chmod 600") as caught:
-        trust.load_keys(folder)
-    assert caught.value.code == "mode"
-
-
-def test_a_key_that_the_root_does_not_name_is_refused(tmp_path: Path) -> None:
-    folder = trust.load_or_create(tmp_path / "keys").folder
-    (folder / "release.key").write_bytes(trust.secret_file(tiny.OTHER_KEY))
-    with pytest.raises(TrustError) as caught:
-        trust.load_keys(folder)
-    assert caught.value.code == "root keys"
-
-
-def test_a_key_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(TrustError) as caught:
-        trust.load_or_create(tmp_path / "file" / "keys")
-    assert caught.value.code == "no keys"
-
-
-def test_a_secret_key_file_reads_back() -> None:
-    assert trust.parse_secret_file(trust.secret_file(tiny.KEY), "release.key") == tiny.KEY
-
-
-def test_a_damaged_secret_key_is_refused_at_every_byte() -> None:
-    good = trust.secret_file(tiny.KEY)
-    first, second, _ = good.split(b"\n")
-    blob = base64.b64decode(second)
-    used = [*range(6), *range(54, len(blob))]  # between them is what a passphrase would use
-    for place in used:
-        altered = bytearray(blob)
-        altered[place] ^= 1
-        with pytest.raises(TrustError):
-            trust.parse_secret_file(first + b"\n" + base64.b64encode(altered) + b"\n", "release.key")
-
-
-def test_a_secret_key_with_a_passphrase_says_so() -> None:
-    first, second, _ = trust.secret_file(tiny.KEY).split(b"\n")
-    blob = bytearray(base64.b64decode(second))
-    blob[2:4] = b"Sc"
-    with pytest.raises(TrustError) as caught:
-        trust.parse_secret_file(first + b"\n" + base64.b64encode(blob) + b"\n", "release.key")
-    assert caught.value.code == "passphrase"
+        trust.verify_root(signed, "root.json")
+    assert caught.value.code in ("threshold", "foreign key")
 
 
 def test_reading_manifests_does_not_load_the_cryptography_library() -> None:
@@ -349,25 +293,6 @@ def test_minisign_accepts_our_signature_and_comment(tmp_path: Path) -> None:
     assert f"Trusted comment: {COMMENT}" in done.stdout
     (tmp_path / "data").write_bytes(DATA + b"x")
     assert _minisign("-V", "-m", "data", "-P", tiny.KEY.public.minisign, folder=tmp_path).returncode != 0
-
-
-@pytest.mark.needs("minisign")
-def test_minisign_signs_with_our_secret_key_just_as_we_do(tmp_path: Path) -> None:
-    (tmp_path / "data").write_bytes(DATA)
-    (tmp_path / "our.key").write_bytes(trust.secret_file(tiny.KEY))
-    done = _minisign("-S", "-s", "our.key", "-m", "data", "-c", "fieldmark", "-t", COMMENT, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "data.minisig").read_bytes() == SIGNED
-
-
-@pytest.mark.needs("minisign")
-def test_we_read_a_secret_key_that_minisign_made(tmp_path: Path) -> None:
-    done = _minisign("-G", "-W", "-s", "its.key", "-p", "its.pub", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    key = trust.parse_secret_file((tmp_path / "its.key").read_bytes(), "its.key")
-    comment, public, _ = (tmp_path / "its.pub").read_text().split("\n")
-    assert key.public.minisign == public
-    assert int(comment.rsplit(" ", 1)[1], 16) == int(key.key_id, 16)  # minisign prints no leading zeros
 
 
 def test_a_file_far_too_large_is_not_read_whole_and_not_said_to_be_smaller(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from trainer.answered import Answered
 from trainer.dataset.samples import Unreadable
 from trainer.evaluate import Evaluation, evaluate
 from trainer.report.record import OUT_OF_FOLD, Answer, Epoch, Report, Stage, galleries
-from trainer.thresholds import thresholds
+from trainer.thresholds import for_precision
 
 LABELS = ("deer", "empty", "fox", "person")
 
@@ -34,7 +34,7 @@ def answers(n: int = 120, labels: Sequence[str] = LABELS, *, name: str = "photo"
 
 
 def evaluation(some: Answered) -> Evaluation:
-    return evaluate(some, temperature=1.1, thresholds=thresholds(some, 1.1).values)
+    return evaluate(some, temperature=1.1, thresholds=for_precision(some, 1.1, 0.5).values)
 
 
 def epochs(count: int) -> list[Epoch]:
@@ -58,7 +58,7 @@ def report(labels: Sequence[str] = LABELS, *, name: str = "photo", title: str = 
         model="EfficientNet-Lite0 at 320 × 320",
         kept="fine-tuned",
         refitted=True,
-        thresholds=thresholds(some, 1.1),
+        thresholds=for_precision(some, 1.1, 0.5),
         validation={"probe": 0.91, "fine-tuned": 0.95},
         validation_n=24,
         stages=[Stage("head", epochs(4)), Stage("last blocks", epochs(6), best=5)],

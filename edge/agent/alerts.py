@@ -1,0 +1,154 @@
+"""Which detections make a message, what it says, and which are one and the same. Nothing is sent here.
+
+The agent has no network: it stores messages with the row that they are about, and :mod:`edge.agent.outbox` sends
+them. One message per rule, label and event. Pure apart from what it remembers of recent events.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from edge import pathtext
+from edge.agent.config_upkeep import Rule
+from edge.log.store import Alert, FileFacts
+
+SHORT_BYTES = 51
+"""What LoRaWAN carries at its slowest data rate in Europe."""
+_MOST_EVENTS = 64
+_FUTURE = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A detection that may be worth a message.
+
+    Attributes:
+        sha256: of the photo.
+        label: the decided one.
+        confidence: 0 to 1.
+    """
+
+    file: FileFacts
+    sha256: str
+    label: str
+    confidence: float
+
+
+@dataclass(slots=True)
+class _Span:
+    """The times of one event so far, seconds since 1970, and the name that its messages go by."""
+
+    first_s: float
+    last_s: float
+    name: str
+
+
+class Events:
+    """The recent events of each station, as photos come in, in whatever order."""
+
+    def __init__(self, gap_s: float) -> None:
+        """Set up.
+
+        Args:
+            gap_s: photos of one station closer than this are one event.
+        """
+        self._gap_s = gap_s
+        self._spans: dict[str, deque[_Span]] = {}
+
+    def name(self, place: str, taken_s: float) -> str:
+        """The event of a photo, named by the first photo of it that came in. Call it for each photo, also empty ones:
+        they hold an event together."""
+        spans = self._spans.setdefault(place, deque(maxlen=_MOST_EVENTS))
+        for span in reversed(spans):
+            if span.first_s - self._gap_s < taken_s < span.last_s + self._gap_s:
+                span.first_s, span.last_s = min(span.first_s, taken_s), max(span.last_s, taken_s)
+                return span.name
+        name = datetime.fromtimestamp(taken_s, UTC).strftime("%Y%m%dT%H%M%SZ")
+        spans.append(_Span(taken_s, taken_s, name))
+        return name
+
+    def remember(self, keys: Iterable[str]) -> None:
+        """Take the keys of earlier messages, so that after a restart an event that goes on makes no second one."""
+        for key in keys:
+            *_, place, name = key.split("|")
+            try:
+                taken_s = datetime.strptime(name, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+            except ValueError:  # written by another version
+                continue
+            self.name(place, taken_s)
+
+
+class Alerts:
+    """Makes messages by the rules of the settings."""
+
+    def __init__(self, rules: Sequence[Rule], events: Events) -> None:
+        self._rules, self._events = rules, events
+
+    def of(self, seen: Sighting, now: datetime, *, clock_ok: bool) -> tuple[Alert, ...]:
+        """The messages about one photo, to be written in the transaction of its row.
+
+        Args:
+            now: with a time zone.
+            clock_ok: whether the device knows the time; without, no photo counts as old.
+        """
+        if not self._rules:
+            return ()
+        key, taken = seen.file.key, _moment(seen.file)
+        place = seen.file.station or f"{key.device}:{key.source}"
+        event = self._events.name(_plain(place), taken.timestamp())
+        return tuple(
+            Alert(
+                key=f"{_plain(rule.name)}|{_plain(seen.label)}|{_plain(place)}|{event}",
+                channel=rule.name,
+                text=short(seen) if rule.short else message(seen, event),
+            )
+            for rule in self._rules
+            if seen.label in rule.labels and seen.confidence >= rule.above
+            if not clock_ok or now - timedelta(hours=rule.fresh_h) <= taken <= now + _FUTURE
+        )
+
+
+def message(seen: Sighting, event: str) -> str:
+    """A message as JSON, in ASCII."""
+    file = seen.file
+    return json.dumps(
+        {
+            "schema": 1,
+            "label": seen.label,
+            "confidence": round(seen.confidence, 4),
+            "station": file.station,
+            "camera": file.camera,
+            "taken": file.taken.iso,
+            "time_flags": list(file.taken.flags),
+            "event": event,
+            "device": file.key.device,
+            "photo": file.key.path,
+            "sha256": seen.sha256,
+        }
+    )
+
+
+def short(seen: Sighting) -> str:
+    """A message of at most 51 bytes: label, confidence, the camera's time, station. The last are cut off first."""
+    month_to_minute = seen.file.taken.local[5:16].replace("T", " ")
+    label = _cut(_plain(seen.label), SHORT_BYTES - len(" 100% 05-01 06:12"))
+    words = f"{label} {int(seen.confidence * 100)}% {month_to_minute} {_plain(seen.file.station or '')}"
+    return _cut(words, SHORT_BYTES).strip()
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    """The start of a text, without half a character."""
+    return text.encode()[:most_bytes].decode("utf-8", "ignore")
+
+
+def _plain(text: str) -> str:
+    """Words without what keys are divided by, or what is not UTF-8."""
+    return pathtext.to_text(text).replace("|", "/")
+
+
+def _moment(file: FileFacts) -> datetime:
+    return datetime.fromisoformat(file.taken.iso)

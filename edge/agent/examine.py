@@ -1,0 +1,193 @@
+"""One photo, from its bytes to what can be said of it: read once, decode once, classify, look for damage.
+
+Knows no log and writes nothing, so that several threads can be at it, each with a classifier of its own. A photo that
+fails is a finding with its reason, never an exception.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from PIL import Image
+
+from edge import pathtext
+from edge import photo as photos
+from edge.agent.watch import Candidate, again
+from edge.errors import FieldmarkError, ModelError, PhotoError
+from edge.log.store import PhotoFacts
+from edge.photo import Taken
+
+if TYPE_CHECKING:
+    from edge.model.classify import Answer
+    from edge.model.decide import Decision
+
+RETRY_CODES = frozenset({"denied", "model", "too small", "truncated", "undecodable", "unexpected", "unreadable"})
+"""Failures that may go better another time with the same file: it is still being written over a network, the card had
+a bad contact, rights are set, or another model has no strip to cut."""
+UNEXPECTED = "unexpected"
+
+Preview = Callable[[Image.Image, str, "Decision"], str]
+"""Makes a preview of a decoded photo, given its SHA-256 and what was decided; says what became of it, in the words of
+:class:`edge.log.store.PhotoFacts`."""
+
+
+class Outcome(enum.Enum):
+    """What became of one file."""
+
+    CLASSIFIED = "classified"
+    RECLASSIFIED = "reclassified"  # by another model than before
+    DUPLICATE = "duplicate"
+    FAILED = "failed"
+    CHANGED = "changed"  # while it was read: not a row yet
+    EARLY = "early"  # just closed and not whole: not a row before it has settled
+    GONE = "gone"
+
+
+class ImageClassifier(Protocol):
+    """What is needed of :class:`edge.model.classify.Classifier`."""
+
+    @property
+    def runtime(self) -> str:
+        """Its name."""
+
+    def classify_image(self, image: Image.Image) -> Answer:
+        """Classify an opened photo, decoding it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found out about one file; small, without pixels.
+
+    Attributes:
+        taken: None where there is nothing to write: ``outcome`` is ``CHANGED``, ``EARLY`` or ``GONE``.
+        photo: its facts, where it could be opened.
+        answer: what the model says, in the end, of a damaged photo too.
+        damage: what is visibly wrong with it.
+        code, reason: of a failure.
+        sha256: of the bytes, where they were read.
+    """
+
+    candidate: Candidate
+    outcome: Outcome
+    taken: Taken | None = None
+    photo: PhotoFacts | None = None
+    answer: Answer | None = None
+    damage: str | None = None
+    code: str | None = None
+    reason: str | None = None
+    sha256: str | None = None
+
+
+def examine(
+    candidate: Candidate,
+    classifier: ImageClassifier,
+    *,
+    classified: Callable[[str], bool] = lambda sha256: False,
+    preview: Preview | None = None,
+) -> Finding:
+    """Find out about one file.
+
+    Args:
+        classified: whether a photo of this SHA-256 needs no classification any more.
+    """
+    photo: photos.Photo | None = None
+    try:
+        found = _read(candidate)
+        if again(candidate) not in (candidate, None):  # its row would have the wrong size and time
+            return Finding(candidate, Outcome.CHANGED, reason="it changed while it was read")
+        if isinstance(found, PhotoError):
+            raise found
+        photo = found
+        return _classify(candidate, photo, classifier, classified, preview)
+    except PhotoError as error:
+        if error.code == "missing":
+            return Finding(candidate, Outcome.GONE, reason=text_of(error))
+        if candidate.early and error.code != "video":  # that is known by its name
+            reason = f"tried again once it has settled: {text_of(error)}"
+            return Finding(candidate, Outcome.EARLY, reason=reason)
+        return _failed(candidate, photo, error.code, text_of(error))
+    except Exception as error:  # one photo that nobody foresaw must not stop all the others
+        return _failed(candidate, photo, UNEXPECTED, text_of(f"unexpected {type(error).__name__}: {error}"))
+
+
+def sure(decision: Decision, damage: str | None) -> Decision:
+    """What may be decided of a photo that is damaged: never ``empty``, since the animal may be in what is missing. The
+    probabilities stay."""
+    if damage is None or decision.kind != "empty":
+        return decision
+    return replace(decision, label="unknown", kind="unknown")
+
+
+def _classify(
+    candidate: Candidate,
+    photo: photos.Photo,
+    classifier: ImageClassifier,
+    classified: Callable[[str], bool],
+    preview: Preview | None,
+) -> Finding:
+    image = photos.open_image(photo.data, candidate.path.name)
+    taken, facts = _taken(candidate, image), _photo_facts(photo.sha256, image)  # decoding changes image.size
+    if classified(photo.sha256):
+        return Finding(candidate, Outcome.DUPLICATE, taken, facts, sha256=photo.sha256)
+    try:
+        answer = classifier.classify_image(image)
+    except ModelError as error:
+        reason = text_of(error)
+        return Finding(candidate, Outcome.FAILED, taken, facts, code=error.code, reason=reason, sha256=photo.sha256)
+    damage = photos.damage(image, photo.data)
+    answer = replace(answer, decision=sure(answer.decision, damage))
+    state = _preview(preview, image, photo.sha256, answer.decision)
+    facts = replace(facts, damaged=damage is not None, preview=state)
+    return Finding(candidate, Outcome.CLASSIFIED, taken, facts, answer, damage, sha256=photo.sha256)
+
+
+def _preview(preview: Preview | None, image: Image.Image, sha256: str, decision: Decision) -> str:
+    if preview is not None:
+        with suppress(FieldmarkError, OSError):  # no space for a preview is no reason to fail the photo
+            return preview(image, sha256, decision)
+    return "none"
+
+
+def _failed(candidate: Candidate, photo: photos.Photo | None, code: str, reason: str) -> Finding:
+    """A file that is no photo, or one that cannot be decoded."""
+    image = None
+    if photo:
+        with suppress(PhotoError):  # a truncated photo still opens, and has its time in EXIF
+            image = photos.open_image(photo.data)
+    taken = _taken(candidate, image)
+    sha256 = photo.sha256 if photo else None
+    return Finding(candidate, Outcome.FAILED, taken, code=code, reason=reason, sha256=sha256)
+
+
+def _taken(candidate: Candidate, image: Image.Image | None) -> Taken:
+    return photos.taken(candidate.path, candidate.mtime_ns / 1e9, image, candidate.source.utc_offset)
+
+
+def _photo_facts(sha256: str, image: Image.Image) -> PhotoFacts:
+    camera = photos.camera_facts(image)
+    return PhotoFacts(
+        sha256,
+        image.width,
+        image.height,
+        camera_make=camera.make,
+        camera_model=camera.model,
+        camera_serial=camera.serial,
+        temperature_c=camera.temperature_c,
+        burst=camera.burst,
+    )
+
+
+def _read(candidate: Candidate) -> photos.Photo | PhotoError:
+    try:
+        return photos.read(candidate.path)
+    except PhotoError as error:
+        return error
+
+
+def text_of(message: object) -> str:
+    """A message that may hold a file name, as text that the log takes."""
+    return pathtext.to_text(str(message))

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.agent.alerts import SHORT_BYTES, Alerts, Events, Sighting, message, short
+from edge.agent.config_upkeep import Rule
+from edge.log.store import FileFacts, FileKey
+from edge.photo import Taken
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+FOXES = Rule("foxes", ("fox",), 0.8)
+
+
+def sighting(
+    label: str = "fox",
+    confidence: float = 0.9,
+    *,
+    ago_s: float = 60,
+    station: str | None = "beech 4",
+    sha256: str = "ab" * 32,
+) -> Sighting:
+    local = (NOW - timedelta(seconds=ago_s)).replace(tzinfo=None).isoformat()
+    file = FileFacts(FileKey("d1", "/srv", "a.jpg", 1, 1), Taken(local, "+00:00", "exif", ()), station, "cam-07")
+    return Sighting(file, sha256, label, confidence)
+
+
+def keys(alerts: Alerts, *seen: Sighting, clock_ok: bool = True) -> list[str]:
+    return [alert.key for each in seen for alert in alerts.of(each, NOW, clock_ok=clock_ok)]
+
+
+def maker(*rules: Rule) -> Alerts:
+    return Alerts(rules or (FOXES,), Events(120))
+
+
+def test_fox_above_the_confidence_makes_a_message_that_says_where_and_when() -> None:
+    [alert] = maker().of(sighting(), NOW, clock_ok=True)
+    assert (alert.channel, alert.key) == ("foxes", "foxes|fox|beech 4|20260501T115900Z")
+    said = json.loads(alert.text)
+    assert (said["schema"], said["label"], said["confidence"]) == (1, "fox", 0.9)
+    assert (said["station"], said["taken"], said["photo"]) == ("beech 4", "2026-05-01T11:59:00+00:00", "a.jpg")
+
+
+def test_other_labels_and_unsure_ones_make_none() -> None:
+    assert keys(maker(), sighting("deer"), sighting(confidence=0.79)) == []
+
+
+def test_without_rules_there_are_no_messages() -> None:
+    assert Alerts((), Events(120)).of(sighting(), NOW, clock_ok=True) == ()
+
+
+def test_each_rule_makes_its_own_message() -> None:
+    found = keys(maker(FOXES, Rule("all", ("fox", "deer"), 0)), sighting())
+    assert [key.split("|")[0] for key in found] == ["foxes", "all"]
+
+
+def test_photos_of_one_event_have_one_key_and_a_second_label_its_own() -> None:
+    alerts = maker(Rule("all", ("fox", "deer"), 0))
+    found = keys(alerts, sighting(ago_s=400), sighting(ago_s=300), sighting("deer", ago_s=250), sighting(ago_s=200))
+    assert len(set(found)) == 2
+
+
+def test_empty_photos_hold_an_event_together() -> None:
+    alerts = maker()
+    found = keys(alerts, sighting(ago_s=400), sighting("empty", ago_s=300), sighting(ago_s=200))
+    assert len(set(found)) == 1
+    assert len(set(keys(maker(), sighting(ago_s=400), sighting(ago_s=200)))) == 2
+
+
+def test_stations_have_events_of_their_own() -> None:
+    assert len(set(keys(maker(), sighting(), sighting(station="oak"), sighting(station=None)))) == 3
+
+
+def test_newest_first_makes_one_key_too() -> None:
+    assert len(set(keys(maker(), *(sighting(ago_s=seconds) for seconds in (100, 200, 300, 400))))) == 1
+
+
+def test_event_that_goes_on_after_a_restart_makes_no_second_message() -> None:
+    before = keys(maker(), sighting(ago_s=200))
+    events = Events(120)
+    events.remember([*before, "written|by|another version"])
+    assert keys(Alerts((FOXES,), events), sighting(ago_s=100)) == before
+
+
+def test_old_photos_of_a_card_make_no_messages_and_photos_of_the_future_neither() -> None:
+    assert keys(maker(), sighting(ago_s=25 * 3600), sighting(ago_s=-2 * 3600)) == []
+    assert len(keys(maker(), sighting(ago_s=23 * 3600))) == 1
+
+
+def test_device_that_does_not_know_the_time_lets_old_photos_through() -> None:
+    assert len(keys(maker(), sighting(ago_s=10**8), clock_ok=False)) == 1
+
+
+def test_names_cannot_forge_a_key() -> None:
+    [key] = keys(maker(Rule("a|b", ("fox",), 0)), sighting(station="x|y"))
+    assert key.count("|") == 3
+
+
+def test_short_message_has_what_a_ranger_needs() -> None:
+    assert short(sighting(confidence=0.937)) == "fox 93% 05-01 11:59 beech 4"
+
+
+@given(st.text(min_size=1), st.text(), st.floats(0, 1))
+def test_short_message_is_at_most_51_bytes_of_utf8_and_keeps_percent_and_time(
+    label: str, station: str, confidence: float
+) -> None:
+    text = short(sighting(label.encode("utf-8", "ignore").decode(), confidence, station=station))
+    assert len(text.encode()) <= SHORT_BYTES
+    assert "% 05-01 11:59" in text
+
+
+def test_message_is_ascii_whatever_the_names_are() -> None:
+    assert message(sighting("Wölfin", station="Höhle\n7"), "e").isascii()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_order_does_not_change_how_many_events_close_photos_are(seed: int) -> None:
+    seconds = [n * 100.0 for n in range(20)] + [10_000 + n * 100.0 for n in range(20)]
+    random.Random(seed).shuffle(seconds)
+    events = Events(1000)
+    assert len({events.name("beech", each) for each in seconds}) == 2
+
+
+def test_memory_of_events_is_bounded() -> None:
+    events = Events(1)
+    for number in range(1000):
+        events.name("beech", number * 100.0)
+    assert len(events._spans["beech"]) == 64

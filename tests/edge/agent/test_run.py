@@ -1,0 +1,212 @@
+"""One run of the agent with a real bundle, in this process: what is put together, and what it writes of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.agent import run, slots
+from edge.agent.config import Agent, Power, Source
+from edge.agent.loop import Done, Outcome
+from edge.agent.run import Plan, Pulse
+from edge.log import query, store
+from tests import colour_model
+from tests.fakes.camera import jpeg, put
+from tests.fixtures_models import SIDE, write_bundle
+
+
+@pytest.fixture
+def plan(device_root: Path, tmp_path: Path) -> Plan:
+    (tmp_path / "photos").mkdir()
+    slot = slots.current(device_root)
+    return Plan(
+        device=slots.device_id(device_root),
+        slot=slot.path,
+        digest=slot.digest,
+        development=slot.development,
+        sources=(Source(tmp_path / "photos"),),
+        log=store.path_below(device_root),
+        agent=Agent(settle_s=0),
+        once=True,
+        patience_s=0.0,
+    )
+
+
+def changed(plan: Plan, **values: Any) -> Plan:
+    return dataclasses.replace(plan, **values)
+
+
+def carried_out(plan: Plan) -> tuple[list[Done], list[str]]:
+    done: list[Done] = []
+    said: list[str] = []
+    run.run(plan, started=lambda model: None, done=done.append, say=said.append)
+    return done, said
+
+
+def photos(plan: Plan, *names: str, first: int = 10) -> None:
+    for i, name in enumerate(names):
+        put(plan.sources[0].path / name, jpeg(first + i, taken=f"2024:05:{i + 1:02} 06:12:09"), mtime_s=1.7e9 + i)
+
+
+def table(plan: Plan, name: str) -> list[sqlite3.Row]:
+    with closing(store.open_for_reading(plan.log)) as connection:
+        connection.row_factory = sqlite3.Row
+        return connection.execute(f"SELECT * FROM {name}").fetchall()
+
+
+def newer_model(plan: Plan, tmp_path: Path) -> Plan:
+    """The same device with another model: the same network, but other bytes."""
+    root = plan.slot.parents[4]
+    data = colour_model.build(SIDE, SIDE)
+    bundle = write_bundle(tmp_path / "newer.fmb", data + bytes(16), sequence=8)
+    slots.install(root, bundle)
+    slot = slots.current(root)
+    assert slot.path != plan.slot
+    return changed(plan, slot=slot.path, digest=slot.digest)
+
+
+def test_backlog_order_is_the_setting(plan: Plan) -> None:
+    photos(plan, "a.jpg", "b.jpg", "c.jpg")
+    done, _ = carried_out(changed(plan, agent=Agent(settle_s=0, order="newest")))
+    assert [each.candidate.text for each in done] == ["c.jpg", "b.jpg", "a.jpg"]
+
+
+def test_two_cores_write_every_photo_once(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    photos(plan, *(f"{i:02}.jpg" for i in range(30)))
+    done, said = carried_out(plan)
+    assert sorted(each.candidate.text for each in done) == [f"{i:02}.jpg" for i in range(30)]
+    assert {each.outcome for each in done} == {Outcome.CLASSIFIED}
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("power", "cores_here", "helpers"),
+    [
+        pytest.param(Power(), {0, 1, 2, 3}, 1, id="two cores by default"),
+        pytest.param(Power(cores=4), {0, 1}, 1, id="no more than there are"),
+        pytest.param(Power(), {0}, 0, id="one core"),
+        pytest.param(Power(cores=1), {0, 1}, 0, id="one is allowed"),
+        pytest.param(Power(pause_s=1.0), {0, 1}, 0, id="a pause after each photo"),
+    ],
+)
+def test_helpers_are_those_that_cores_and_settings_allow(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, power: Power, cores_here: set[int], helpers: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores_here)
+    assert run._help(changed(plan, power=power), lambda line: None).helpers == helpers
+
+
+def test_new_model_leaves_old_photos_unless_it_is_asked_to_classify_them(plan: Plan, tmp_path: Path) -> None:
+    photos(plan, "a.jpg", "b.jpg")
+    carried_out(plan)
+    newer = newer_model(plan, tmp_path)
+    photos(plan, "new.jpg", first=50)
+    assert [each.candidate.text for each in carried_out(newer)[0]] == ["new.jpg"]
+    done, _ = carried_out(changed(newer, reclassify=True))
+    assert [(each.candidate.text, each.outcome) for each in done] == [
+        ("b.jpg", Outcome.RECLASSIFIED), ("a.jpg", Outcome.RECLASSIFIED),
+    ]  # fmt: skip
+    assert len(table(plan, "classification")) == 5
+    assert carried_out(changed(newer, reclassify=True))[0] == []
+
+
+def test_new_photos_go_before_old_ones(plan: Plan, tmp_path: Path) -> None:
+    photos(plan, "a.jpg", "b.jpg")
+    carried_out(plan)
+    photos(plan, "new.jpg", first=50)
+    done, _ = carried_out(changed(newer_model(plan, tmp_path), reclassify=True))
+    assert [each.candidate.text for each in done] == ["new.jpg", "b.jpg", "a.jpg"]
+
+
+def test_run_is_written_with_its_beginning_and_end(plan: Plan) -> None:
+    photos(plan, "a.jpg")
+    carried_out(plan)
+    [found] = table(plan, "agent_run")
+    assert (found["device"], found["once"]) == (plan.device, 1)
+    assert found["ended_utc"] >= found["started_utc"]
+    assert len(found["model_digest"]) == 64
+
+
+def test_pulse_beats_every_some_minutes_and_empties_the_wal_when_idle(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr("edge.agent.run.time.monotonic", lambda: now_s)
+    beats: list[float] = []
+    with store.open_for_writing(plan.log) as log:
+        monkeypatch.setattr(log, "heartbeat", lambda *, clock_ok: beats.append(now_s))
+        pulse = Pulse(log, plan, run.load_model(plan))
+        wal = Path(f"{plan.log}-wal")
+        assert wal.stat().st_size > 0
+        for now_s in (1001.0, 1000.0 + run.HEARTBEAT_S, 1001.0 + run.HEARTBEAT_S):  # noqa: B007  the clock reads it
+            pulse.beat(idle=False)
+        assert beats == [1000.0 + run.HEARTBEAT_S]
+        pulse.beat(idle=True)
+        assert wal.stat().st_size == 0
+
+
+def test_damaged_log_is_set_aside_and_filled_again_from_the_photos(plan: Plan) -> None:
+    photos(plan, "a.jpg", "b.jpg")
+    carried_out(plan)
+    content = bytearray(plan.log.read_bytes())
+    content[100:3000] = bytes(2900)
+    plan.log.write_bytes(content)
+    done, said = carried_out(plan)
+    assert [each.outcome for each in done] == [Outcome.CLASSIFIED] * 2
+    assert ["was damaged" in line for line in said] == [True]
+    assert len(list(plan.log.parent.glob("log.db.damaged-*"))) >= 1
+
+
+def test_card_is_only_read_and_an_interrupted_import_goes_on(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card as cameras write it: numbered folders, names that repeat, a film, and files that are no photos."""
+    card = plan.sources[0].path
+    photos(plan, "DCIM/100EK113/IMG_0001.JPG", "DCIM/100EK113/IMG_0002.JPG", "DCIM/101EK113/IMG_0001.JPG")
+    put(card / "DCIM" / "101EK113" / "MOVI0002.AVI", b"RIFF")
+    put(card / "DCIM" / "100EK113" / "INDEX.IDX", b"x")
+    put(card / "MISC" / "M0100.CTG", b"x")
+
+    def everything() -> dict[Path, tuple[int, int, int]]:
+        return {path: (facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size)
+                for path in [card, *card.rglob("*")] for facts in [path.stat()]}  # fmt: skip
+
+    before = everything()
+
+    def pull_out(done: Done) -> None:
+        raise KeyboardInterrupt  # after the first commit
+
+    with pytest.raises(KeyboardInterrupt):
+        run.run(plan, started=lambda model: None, done=pull_out, say=lambda line: None)
+    carried_out(plan)
+    with closing(store.open_for_reading(plan.log)) as connection:
+        found = {row.path: row.failure_code for row in query.rows(connection)}
+    assert found == {
+        "DCIM/100EK113/IMG_0001.JPG": None,
+        "DCIM/100EK113/IMG_0002.JPG": None,
+        "DCIM/101EK113/IMG_0001.JPG": None,
+        "DCIM/101EK113/MOVI0002.AVI": "video",
+    }
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    ("now_s", "battery", "was_set", "knows"),
+    [
+        pytest.param(1.78e9, True, False, True, id="a battery kept the clock"),
+        pytest.param(1.78e9, False, True, True, id="the network set it"),
+        pytest.param(1.78e9, False, False, False, id="nothing set it since the start"),
+        pytest.param(86_400.0, True, True, False, id="it says 1970"),
+    ],
+)
+def test_clock_is_believed_only_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch, now_s: float, battery: bool, was_set: bool, knows: bool
+) -> None:
+    monkeypatch.setattr(run, "_has_battery_clock", lambda: battery)
+    monkeypatch.setattr(run, "_was_set", lambda: was_set)
+    assert run.knows_the_time(now_s) is knows
