@@ -1,9 +1,9 @@
 """A log of a million rows: how fast ``fieldmark log`` streams it, and whether memory stays flat.
 
 The log is made up: bursts at several stations, three labels, a logit each. It is read in processes of their own, as
-the commands read it: the check at the agent's start (of a file that was just written, so from memory), all rows as JSON,
-an export with the independence interval, and the table with its counts. Peaks are of the kernel (VmHWM). Linux only.
-Takes some minutes and a gigabyte of disk for a million rows.
+the commands read it: the check at the agent's start (of a file that was just written, so from memory), all rows as
+JSON, an export with the independence interval, and the table with its counts. Peaks are of the kernel (VmHWM). Linux
+only. Takes some minutes and a gigabyte of disk for a million rows.
 """
 
 from __future__ import annotations

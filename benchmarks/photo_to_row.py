@@ -32,7 +32,7 @@ from PIL import Image, ImageFile
 from benchmarks import drawn, material, report
 from benchmarks.report import Claim, Result
 from edge import photo as photos
-from edge.agent import lease, loop
+from edge.agent import examine, lease, loop
 from edge.agent.config import Source
 from edge.agent.hints import FileEvents
 from edge.agent.slots import Slot
@@ -62,7 +62,7 @@ class Agent:
 
     def __call__(self, path: Path, data: bytes) -> None:
         watch = Watch([Source(path.parent)], known=self._intake.known, hints=self._hints, settle_s=0.0, look=lease.look)
-        ended = [done.outcome for done in self._intake.take_all(watch.backlog(self._stop), watch.put_back)]
+        ended = [done.outcome for done in self._intake.take_all(watch.backlog(self._stop), watch.put_back) if done]
         if ended != [loop.Outcome.CLASSIFIED]:
             sys.exit(f"{path.name} ended as {ended}, expected one classified photo.")
 
@@ -200,10 +200,11 @@ _STAGES: list[tuple[Any, str, str]] = [
     (store.Log, "seen", "log: known file?"),
     (photos, "read", "read the file"),
     (hashlib, "sha256", "SHA-256"),
-    (loop, "again", "changed meanwhile?"),
+    (examine, "again", "changed meanwhile?"),
     (photos, "open_image", "open"),
     (photos, "taken", "EXIF time and camera"),
-    (photos, "camera", "EXIF time and camera"),
+    (photos, "camera_facts", "EXIF time and camera"),
+    (photos, "damage", "visible damage"),
     (store.Log, "classified", "log: known photo?"),
     (preprocess, "to_pixels", "orientation, copy to numpy"),
     (ImageFile.ImageFile, "load", "decode"),

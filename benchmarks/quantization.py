@@ -14,6 +14,7 @@ weights are not on this machine is measured with random ones: its size and speed
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 import time
@@ -103,7 +104,12 @@ def main() -> None:
     options.add_argument("--backbones", nargs="+", default=list(BACKBONES), help="default: all four")
     options.add_argument("--variants", nargs="+", default=list(quantize.VARIANTS), help="default: all four")
     options.add_argument("--weights", action="append", default=[], metavar="BACKBONE=FILE", help="may be repeated")
+    options.add_argument("--table", action="store_true", help="measure nothing; print what was kept as Markdown")
     chosen = options.parse_args()
+    if chosen.table:
+        kept = json.loads((report.RESULTS / "quantization.json").read_text(encoding="utf-8"))
+        print("\n".join(table(kept["detail"]["rows"])))
+        return
     with tempfile.TemporaryDirectory(prefix="fieldmark-benchmark-") as scratch:
         os.environ.setdefault(material.CACHE_VARIABLE, str(Path(scratch) / "cache"))
         report.finish(_measure(chosen, Path(scratch)), chosen)
@@ -234,6 +240,25 @@ def _line(row: Row) -> str:
         f"{row.mb:.2f} MB, lost {row.lost} of {row.n}, agreement {row.agreement:.1%}, "
         f"distance {row.distance:.1%}, {row.ms:.1f} ms"
     )
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Rows as Markdown."""
+    lines = [
+        "| backbone | weights | variant: how | MB | runtime | n | float right | lost | agreement | distance | ms |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        made = f"{row['variant']}: {row['how']} | {row['mb']:.2f}"
+        first = f"| {row['backbone']}, {row['side']} px | {row['weights']} | {made} "
+        first += f"| {row['runtime']} | {row['n']} | {row['accuracy_float']:.1%} "
+        if row["fault"] is not None:
+            lines.append(first + "| cannot load it | | | |")
+            continue
+        share = row["lost"] / row["n"]
+        figures = f"{row['lost']} ({share:.1%}) | {row['agreement']:.1%} | {row['distance']:.1%} | {row['ms']:.1f}"
+        lines.append(f"{first}| {figures} |")
+    return lines
 
 
 def _claims(rows: Sequence[Row]) -> list[Claim]:

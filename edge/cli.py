@@ -111,6 +111,13 @@ def watch(
         float,
         typer.Option("--patience", metavar="SECONDS", min=0, help="With --once: wait so long for unfinished files."),
     ] = 10.0,
+    reclassify: Annotated[
+        bool,
+        typer.Option(
+            "--reclassify",
+            help="Classify also the photos in the log that this model has not seen, newest first, after new ones.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Classify new photos in a folder and log them.
@@ -135,6 +142,8 @@ def watch(
         once=once,
         patience_s=patience,
         species=settings.species,
+        power=settings.power,
+        reclassify=reclassify,
     )
     if _is_the_command():
         process.become(plan, as_json=as_json)

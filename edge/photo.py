@@ -259,10 +259,8 @@ def damage(image: Image.Image, data: bytes) -> str | None:
         return None  # the other formats have checksums, or fail where something is missing
     width, height = image.size
     if rows := _grey_rows(image):
-        if rows < height and not _is_grey(image.crop((0, 0, width, 1))):  # else it is a frame
+        if not _is_grey(image.crop((0, 0, width, 1))):  # else it is a frame; of a cut photo the first block is left
             return f"its lower {max(1, round(100 * rows / height))} % are missing"
-        if rows == height and not _holds_blocks(data, image):
-            return "all of its picture is missing"
     elif _is_grey(image.crop((width - max(_LEAST_GREY, width // 16), height - 1, width, height))):
         return "its last blocks are missing"
     if image.info.get("progressive") and not _has_all_scans(data):
@@ -291,18 +289,10 @@ def _is_grey(part: Image.Image) -> bool:
     return all(low in _GREY and high in _GREY for low, high in bands)
 
 
-def _holds_blocks(data: bytes, image: Image.Image) -> bool:
-    """Whether a JPEG's first scan has at least two bits for every second block of 8 x 8 pixels, which is less than any
-    picture needs. Tells a photo of plain grey from one of which nothing is left."""
-    segments = _scans(data)
-    blocks = image.width * image.height // 64  # of a picture decoded smaller, so fewer than it has
-    return bool(segments) and len(data) - segments[0][0] > blocks // 8
-
-
 def _has_all_scans(data: bytes) -> bool:
     """Whether a progressive JPEG's scans bring every coefficient of every component to its last bit."""
     missing: dict[int, set[int]] = {}
-    for _, head in _scans(data):
+    for head in _scans(data):
         count = head[0]
         first, last, bits = head[1 + 2 * count : 4 + 2 * count]
         for component in head[1 : 1 + 2 * count : 2]:
@@ -312,8 +302,8 @@ def _has_all_scans(data: bytes) -> bool:
     return not any(missing.values())
 
 
-def _scans(data: bytes) -> list[tuple[int, bytes]]:
-    """Where each scan's entropy-coded data begins, and the scan's header."""
+def _scans(data: bytes) -> list[bytes]:
+    """Each scan's header."""
     found = []
     at = _first_scan(data)
     while at >= 0:
@@ -321,7 +311,7 @@ def _scans(data: bytes) -> list[tuple[int, bytes]]:
         head = data[at + 4 : at + 2 + length]
         if len(head) < 6 or len(head) != 4 + 2 * head[0]:
             break
-        found.append((at + 2 + length, head))
+        found.append(head)
         at = data.find(b"\xff\xda", at + 2 + length)  # no coded data holds these two bytes
     return found
 

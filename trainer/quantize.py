@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -161,8 +162,11 @@ def _fitted(converter: Any, photos: Inputs, recipe: Recipe, say: Callable[[str],
     first = next(photos())
     converter.representative_dataset = lambda: iter([[first]])
     converter._experimental_calibrate_only = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the input's range was not given, which calibration finds
+        calibrated = bytes(converter.convert())
     return fitting.fitted(
-        bytes(converter.convert()),
+        calibrated,
         photos(),
         lambda content: bytes(
             lite.mlir_quantize(

@@ -63,13 +63,17 @@ class Events:
         """The event of a photo, named by the first photo of it that came in. Call it for each photo, also empty ones:
         they hold an event together."""
         spans = self._spans.setdefault(place, deque(maxlen=_MOST_EVENTS))
-        for span in reversed(spans):
-            if span.first_s - self._gap_s < taken_s < span.last_s + self._gap_s:
-                span.first_s, span.last_s = min(span.first_s, taken_s), max(span.last_s, taken_s)
-                return span.name
-        name = datetime.fromtimestamp(taken_s, UTC).strftime("%Y%m%dT%H%M%SZ")
-        spans.append(_Span(taken_s, taken_s, name))
-        return name
+        near = [span for span in spans if span.first_s - self._gap_s < taken_s < span.last_s + self._gap_s]
+        if not near:
+            name = datetime.fromtimestamp(taken_s, UTC).strftime("%Y%m%dT%H%M%SZ")
+            spans.append(_Span(taken_s, taken_s, name))
+            return name
+        first = near[0]
+        for other in near[1:]:  # two events that this photo shows to be one
+            spans.remove(other)
+        first.first_s = min(taken_s, *(span.first_s for span in near))
+        first.last_s = max(taken_s, *(span.last_s for span in near))
+        return first.name
 
     def remember(self, keys: Iterable[str]) -> None:
         """Take the keys of earlier messages, so that after a restart an event that goes on makes no second one."""

@@ -153,7 +153,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 def _last_words(said: IO[bytes]) -> str:
     size = said.seek(0, os.SEEK_END)
     said.seek(max(0, size - _MOST_WORDS))
-    return _words(said.read().decode("utf-8", "replace")) or "it said nothing"
+    lines = said.read().decode("utf-8", "replace").strip().splitlines()
+    return _words(lines[-1]) if lines else "it said nothing"
 
 
 def _token(path: Path) -> str:

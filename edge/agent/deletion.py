@@ -128,12 +128,13 @@ class Deleter:
         self._after: dict[str, int] = {}
         self._settle_planned()
 
-    def round(self, now: datetime, *, clock_ok: bool) -> Deletions:
+    def round(self, now: datetime, *, clock_ok: bool, note: bool = True) -> Deletions:
         """Delete at most :data:`MOST_AT_ONCE` originals; call it while no photo waits, some minutes apart.
 
         Args:
             now: with a time zone.
             clock_ok: whether the device knows the time. Without, nothing is old.
+            note: whether the day may be noted; False where nothing is to be written but the log.
 
         Raises:
             LogError: the log cannot be read or written.
@@ -142,7 +143,7 @@ class Deleter:
         if not clock_ok:
             return Deletions()
         deleted, freed_bytes, kept = 0, 0, list[str]()
-        for policy, chosen in self._next(now):
+        for policy, chosen in self._next(now, note=note):
             trouble = self._delete(policy, chosen)
             if trouble:
                 kept.append(f"{chosen.key.path}: {trouble}")
@@ -152,11 +153,12 @@ class Deleter:
                 self._say(f"{chosen.key.path} deleted by policy {policy.name!r}: {chosen.why}.")
         return Deletions(deleted, freed_bytes, tuple(kept))
 
-    def _next(self, now: datetime) -> list[tuple[Delete, Chosen]]:
+    def _next(self, now: datetime, *, note: bool) -> list[tuple[Delete, Chosen]]:
         """The next files of each policy. One that is kept is asked again when all others were."""
         with closing(store.open_for_reading(self._log.path)) as connection:
             try:
-                self._days.note(connection, now)
+                if note:
+                    self._days.note(connection, now)
                 found: dict[int, tuple[Delete, Chosen]] = {}
                 for policy in self._policies:
                     for chosen in self._next_of(policy, connection, now):

@@ -22,7 +22,7 @@ from edge.log.table import counted
 
 DEBUG_VARIABLE = "FIELDMARK_DEBUG"
 FAILED, INTERRUPTED = 1, 130
-_GLIBC = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
+GLIBC = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
 """Has glibc give a decoded photo's memory back at once. By default it raises these limits to the largest block seen,
 and keeps some 5 MB for the next photo (``mallopt(3)``)."""
 
@@ -33,7 +33,7 @@ def become(plan: Plan, *, as_json: bool) -> NoReturn:
     sys.stderr.flush()
     # -P: a folder of photos that holds a numpy.py must not be imported.
     command = [sys.executable, "-P", "-m", "edge.agent.process", to_text(plan, as_json=as_json)]
-    os.execve(sys.executable, command, {**_GLIBC, **os.environ})
+    os.execve(sys.executable, command, {**GLIBC, **os.environ})
 
 
 def to_text(plan: Plan, *, as_json: bool) -> str:

@@ -106,7 +106,34 @@ def choose_sources(
     )
 
 
-def load_model(plan: Plan) -> Model:
+@dataclass(frozen=True)
+class Slot:
+    """What a plan's slot holds, verified: its manifest and the model's bytes, which all classifiers share."""
+
+    manifest: bundles.Manifest
+    model: bytes
+
+    def classifier(self, plan: Plan) -> Classifier:
+        """One more classifier.
+
+        Raises:
+            ModelError: no runtime that passed the gate is installed, or the model does not load.
+            ConfigError: the bundle does not know one of the species.
+        """
+        return Classifier(self.model, self.manifest, threads=plan.agent.threads, species=plan.species)
+
+
+def read_slot(plan: Plan) -> Slot:
+    """The installed bundle.
+
+    Raises:
+        DeviceError: with code ``damaged``: the slot no longer holds what was verified.
+    """
+    manifest = bundles.parse_manifest(_whole(plan.slot / bundles.MANIFEST, plan.digest), bundles.MANIFEST)
+    return Slot(manifest, _whole(plan.slot / bundles.MODEL, manifest.model.sha256))
+
+
+def load_model(plan: Plan, slot: Slot | None = None) -> Model:
     """The installed bundle's model, ready to classify.
 
     Raises:
@@ -114,14 +141,8 @@ def load_model(plan: Plan) -> Model:
         ModelError: no runtime that passed the gate is installed, or the model does not load.
         ConfigError: the bundle does not know one of the species.
     """
-    data = _whole(plan.slot / bundles.MANIFEST, plan.digest)
-    manifest = bundles.parse_manifest(data, bundles.MANIFEST)
-    return Model(_classifier(plan, manifest), bundle_facts(manifest, plan.digest), plan.development)
-
-
-def _classifier(plan: Plan, manifest: bundles.Manifest) -> Classifier:
-    model = _whole(plan.slot / bundles.MODEL, manifest.model.sha256)
-    return Classifier(model, manifest, threads=plan.agent.threads, species=plan.species)
+    slot = slot or read_slot(plan)
+    return Model(slot.classifier(plan), bundle_facts(slot.manifest, plan.digest), plan.development)
 
 
 def run(
@@ -140,14 +161,15 @@ def run(
         ConfigError: the bundle does not know one of the species.
         LogError: the log cannot be opened or written. What was committed stays.
     """
-    model = load_model(plan)
+    slot = read_slot(plan)
+    model = load_model(plan, slot)
     started(model)
     with (
         closing(FileEvents()) as hints,
         stopped_by_signals(hints.wake) as stop,
         damage.open_or_set_aside(plan.log, say) as log,
     ):
-        intake = Intake(log, model, plan.device, help=_help(plan, say))
+        intake = Intake(log, model, plan.device, help=_help(plan, slot, say))
         watch = _watch(plan, intake, hints, _old_photos(plan, model) if plan.reclassify else None, say)
         pulse = Pulse(log, plan, model)
         if not plan.once:
@@ -180,15 +202,10 @@ def _watch(
     )
 
 
-def _help(plan: Plan, say: Callable[[str], None]) -> Help:
+def _help(plan: Plan, slot: Slot, say: Callable[[str], None]) -> Help:
     """Helpers for a backlog: one core is this thread's. With a pause after each photo there is no hurry."""
     cores = 1 if plan.power.pause_s else min(plan.power.cores, len(os.sched_getaffinity(0)))
-
-    def classifier() -> Classifier:
-        data = _whole(plan.slot / bundles.MANIFEST, plan.digest)
-        return _classifier(plan, bundles.parse_manifest(data, bundles.MANIFEST))
-
-    return Help(cores - 1, classifier, say)
+    return Help(cores - 1, lambda: slot.classifier(plan), say)
 
 
 def _old_photos(plan: Plan, model: Model) -> Iterator[Candidate]:

@@ -166,7 +166,7 @@ def read_status(path: Path) -> dict[str, Any] | None:
     told_s, same_boot = found.get("since_boot_s"), found.get("boot_id") == health.boot_id()
     age_s = health.since_boot_s() - told_s if same_boot and isinstance(told_s, int | float) else None
     stale = found.get("state") != "ended" and (age_s is None or age_s > STALE_AFTER_S or not _lives(found.get("pid")))
-    return {**found, "age_s": None if age_s is None else round(age_s, 1), "stale": stale}
+    return {**found, "age_s": None if age_s is None else max(0.0, round(age_s, 1)), "stale": stale}
 
 
 def _lives(pid: object) -> bool:

@@ -1,7 +1,7 @@
 """Everything that goes on beside the photos, for one run of the agent: previews, alerts, space, deletion, status.
 
-The loop calls it at fixed points and hears nothing back but what goes into a row: whatever goes wrong here is said, and
-ends nothing. Only the log itself failing does.
+The loop calls it at fixed points and hears nothing back but what goes into a row. Whatever goes wrong here while photos
+come is said, and ends nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edge.agent.in_hand import InHand
 from edge.agent.people import Treatment, treatment
 from edge.agent.service import Notifier, StatusFile, replace_file
 from edge.agent.space import MB, Guard
-from edge.errors import DeviceError
+from edge.errors import DeviceError, FieldmarkError
 from edge.log import store
 from edge.log.store import Alert, Detection, FileFacts, Log, PhotoFacts
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edge.model.decide import Decision
 
 SPACE_EVERY_S, DELETE_EVERY_S, METRICS_EVERY_S = 5.0, 600.0, 30.0
+FIRST_DELETE_S = 60.0
 _KEYS_REMEMBERED = 500
 
 
@@ -102,7 +103,7 @@ class Upkeep:
         self._counts, self._failures = Counter[str](), Counter[str]()
         self._last: dict[str, Any] | None = None
         self._looked_s = self._measured_s = float("-inf")
-        self._delete_s = monotonic()
+        self._delete_s = monotonic() + FIRST_DELETE_S
 
     def preview(self, image: Image.Image, sha256: str, decision: Decision) -> str:
         """Make the preview of a photo that was classified; several threads may.
@@ -171,11 +172,7 @@ class Upkeep:
         self.progress(queue)
 
     def idle(self, queue: int = 0) -> None:
-        """No photo waits. At least every :data:`edge.agent.service.MOST_IDLE_S`.
-
-        Raises:
-            LogError: the log cannot be read or written.
-        """
+        """No photo waits. At least every :data:`edge.agent.service.MOST_IDLE_S`."""
         self._look_at_space()
         self._make_room()
         self._delete()
@@ -199,20 +196,22 @@ class Upkeep:
                 self._say(str(error))
 
     def _make_room(self) -> None:
-        if released := self._previews.make_room(self._log):
-            self._say(f"{released} of the oldest previews released: all together may take {self._cap}.")
-
-    @property
-    def _cap(self) -> str:
-        return f"{self._settings.space.previews_mb} MB"
+        try:
+            released = self._previews.make_room(self._log)
+        except (FieldmarkError, OSError) as error:
+            self._say(f"the oldest previews cannot be released: {error}")
+            return
+        if released:
+            most_mb = self._settings.space.previews_mb
+            self._say(f"{released} of the oldest previews released: all together may take {most_mb} MB.")
 
     def _delete(self) -> None:
         now_s = self._monotonic()
         if now_s >= self._delete_s:
             self._delete_s = now_s + DELETE_EVERY_S
             try:
-                self._deleter.round(datetime.now(UTC), clock_ok=self._clock_ok())
-            except DeviceError as error:
+                self._deleter.round(datetime.now(UTC), clock_ok=self._clock_ok(), note=self.guard.anything)
+            except FieldmarkError as error:  # also of a log on a full disk: if that lasts, the next photo finds out
                 self._say(str(error))
 
     def _tell(self, state: str, queue: int | None) -> None:

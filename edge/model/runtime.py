@@ -192,7 +192,7 @@ def _native_notes_off() -> Iterator[None]:
 
 
 def _output_step(interpreter: Any, output: int) -> float:
-    """The scale of the int8 or uint8 tensor that a final DEQUANTIZE reads, found among the tensors by its name and shape."""
+    """The scale of the int8 or uint8 tensor that a final DEQUANTIZE reads, found among the tensors by its shape."""
     details = interpreter.get_tensor_details()
     shape = next(tuple(d["shape"]) for d in details if d["index"] == output)
     scales = [

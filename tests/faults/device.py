@@ -190,8 +190,11 @@ def lost(log: Path, promised: Iterable[int]) -> frozenset[int]:
 def troubles(log: Path) -> list[str]:
     """What SQLite finds wrong with the file."""
     with reading(log) as connection:
-        found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
-        foreign = [str(row) for row in connection.execute("PRAGMA foreign_key_check")]
+        try:
+            found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
+            foreign = [str(row) for row in connection.execute("PRAGMA foreign_key_check")]
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
     return [line for line in found if line != "ok"] + foreign
 
 

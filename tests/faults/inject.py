@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.faults import power
@@ -26,7 +26,7 @@ class Injection:
     """What goes wrong.
 
     Attributes:
-        call: one of :data:`CALLS`.
+        call: a system call, such as one of :data:`CALLS`.
         turn: at which of them, from 1.
         what: ``error=EIO``, ``error=ENOSPC`` or ``signal=KILL``.
         from_then_on: all later calls of this kind fail, too.
@@ -50,22 +50,24 @@ class Ended:
     hits: int
 
 
-def sample(calls: Counter[str], whats: Sequence[str], count: int, rng: random.Random) -> list[Injection]:
-    """So many different injections into a program that makes these calls."""
+def sample(
+    calls: Counter[str], whats: Sequence[str], count: int, rng: random.Random, *, last: bool = True
+) -> list[Injection]:
+    """So many different injections into a program that makes these calls; with ``last``, every second error lasts."""
     every = [
         Injection(call, turn, what) for call, total in calls.items() for turn in range(1, total + 1) for what in whats
     ]
     chosen = rng.sample(every, min(count, len(every)))
-    # A disk that is full or dead stays so: every second injection lasts. Not into `write`, which also says what is wrong.
+    # A disk that is full or dead stays so. Not into `write`, which also says what is wrong.
     return [
-        Injection(each.call, each.turn, each.what, "error" in each.what and each.call != "write" and i % 2 == 1)
+        replace(each, from_then_on=last and i % 2 == 1 and "error" in each.what and each.call != "write")
         for i, each in enumerate(chosen)
     ]
 
 
-def calls_of(command: Sequence[str], paths: Sequence[Path] = ()) -> Counter[str]:
-    """How many of :data:`CALLS` a program makes, on some files only if they are named."""
-    ended, lines = _traced(command, paths, [])
+def calls_of(command: Sequence[str], paths: Sequence[Path] = (), calls: Sequence[str] = CALLS) -> Counter[str]:
+    """How many of these calls a program makes, on some files only if they are named."""
+    ended, lines = _traced(command, paths, calls, [])
     assert ended.status == 0, ended.said
     return Counter(match[1] for match in map(_CALL.match, lines) if match)
 
@@ -73,16 +75,20 @@ def calls_of(command: Sequence[str], paths: Sequence[Path] = ()) -> Counter[str]
 def run(command: Sequence[str], injection: Injection, paths: Sequence[Path] = ()) -> Ended:
     """Run a program in which something goes wrong."""
     turn = f"{injection.turn}{'+' * injection.from_then_on}"
-    ended, lines = _traced(command, paths, ["-e", f"inject={injection.call}:{injection.what}:when={turn}"])
+    ended, lines = _traced(
+        command, paths, [injection.call], ["-e", f"inject={injection.call}:{injection.what}:when={turn}"]
+    )
     hits = sum("(INJECTED)" in line or "killed by SIGKILL" in line for line in lines)
     return Ended(ended.status, ended.said, hits)
 
 
-def _traced(command: Sequence[str], paths: Sequence[Path], options: Sequence[str]) -> tuple[Ended, list[str]]:
+def _traced(
+    command: Sequence[str], paths: Sequence[Path], calls: Sequence[str], options: Sequence[str]
+) -> tuple[Ended, list[str]]:
     only = [part for path in paths for part in ("-P", str(path))]
     with tempfile.TemporaryDirectory(prefix="fieldmark-trace-") as folder:
         trace = Path(folder) / "trace"
-        tracer = ["strace", "-f", "-qq", "-a0", "-s0", "-e", f"trace={','.join(CALLS)}", "-o", str(trace)]
+        tracer = ["strace", "-f", "-qq", "-a0", "-s0", "-e", f"trace={','.join(calls)}", "-o", str(trace)]
         # Without the variable, Python would write what it has compiled, too.
         status, said = power.run_to_end([*tracer, *only, *options, *command], {"PYTHONDONTWRITEBYTECODE": "1"})
         lines = trace.read_text(errors="replace").splitlines()

@@ -110,6 +110,9 @@ def cut_power(
         if not any(now(line) for line in child.lines()):
             raise AssertionError(f"the program ended before the cut; it said {child.said[-20:]}")
         time.sleep(delay_s)
+        # It stops in the same moment, as with real power: a sync that is under way while ext4 shuts down can return as
+        # if it had worked, and the program must not live to tell.
+        child.signal(signal.SIGSTOP)
         shut_down(at)
         child.kill()
     replace_by_copy(image)
@@ -146,9 +149,13 @@ class Child:
                 return line
         raise AssertionError(f"no line with {word!r}; it said {self.said[-20:]}")
 
+    def signal(self, number: int) -> None:
+        """Send a signal to it and to what it started."""
+        os.killpg(self.process.pid, number)
+
     def kill(self) -> None:
         """End it and what it started, at once."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
 
 
 def run_to_end(command: Sequence[str], variables: Mapping[str, str] | None = None) -> tuple[int, list[str]]:

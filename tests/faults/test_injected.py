@@ -14,6 +14,7 @@ from edge.agent import slots
 from edge.agent.run import Plan
 from tests import scale
 from tests.faults import clients, device, inject, power
+from tests.faults.inject import Injection
 from tests.fixtures_models import write_bundle
 
 pytestmark = pytest.mark.needs("strace")
@@ -59,6 +60,20 @@ def test_an_agent_whose_log_cannot_be_written_keeps_its_word_and_goes_on_later(
         assert device.lost(plan.log, range(PHOTOS)) == frozenset(), (str(injection), ended)
         assert clients.differences(plan, device_root) == [], (str(injection), ended)
     assert hits > len(chosen) / 2  # a few come too late: with threads, not every run makes the same calls
+
+
+def test_a_read_of_the_log_that_fails_once_costs_no_row(plan: Plan, device_root: Path) -> None:
+    power.run_to_end(device.agent(plan))
+    command = device.agent(plan)
+    calls = inject.calls_of(command, [plan.log], ["pread64"])
+    # The first read is the one with which a start looks for damage.
+    chosen = [Injection("pread64", 1, "error=EIO")]
+    chosen += inject.sample(calls, ["error=EIO"], scale.count("injected_faults") // 2, device.rng("reads"), last=False)
+    for injection in chosen:
+        ended = inject.run(command, injection, [plan.log])
+        assert _in_words(ended), (str(injection), ended)
+        assert device.lost(plan.log, range(PHOTOS)) == frozenset(), (str(injection), ended)
+        assert clients.differences(plan, device_root) == [], (str(injection), ended)
 
 
 @pytest.mark.parametrize("whats", [ERRORS, KILL], ids=["errors", "kills"])

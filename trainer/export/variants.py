@@ -247,7 +247,13 @@ def _judge(
     )
     emulated = len(emulator.runtimes) if emulator else 0
     asked = gate.work(
-        len(photos), photos.held, photos.truth, options.limits, twin=attempt.twin is not None, emulated=emulated
+        len(photos),
+        photos.held,
+        photos.truth,
+        options.limits,
+        twin=attempt.twin is not None,
+        tried=attempt.float_model is not None,
+        emulated=emulated,
     )
     with steps.step(f"the gate for {attempt.variant}: every installed runtime", asked) as done:
         return gate.judge(

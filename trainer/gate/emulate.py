@@ -21,7 +21,6 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-import edge
 from edge.errors import ConfigError
 from edge.model import run, runtime
 
@@ -208,7 +207,7 @@ def _install(place: Path, wheel: str) -> None:
 
 def _code() -> dict[str, bytes]:
     """The package ``edge`` alone: beside it here lie packages of another architecture."""
-    folder = Path(edge.__file__ or "").parent
+    folder = Path(run.__file__).parents[1]
     return {str(file.relative_to(folder.parent)): file.read_bytes() for file in sorted(folder.rglob("*.py"))}
 
 

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -134,10 +134,8 @@ def raw_server(answer: bytes) -> tuple[str, threading.Thread]:
     def serve() -> None:
         with listener, listener.accept()[0] as connection:
             connection.recv(65_536)
-            try:
+            with suppress(OSError):
                 connection.sendall(answer)
-            except OSError:
-                pass
 
     thread = threading.Thread(target=serve)
     thread.start()

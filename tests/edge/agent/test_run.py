@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from edge.agent import run, slots
+from edge.agent import config, run, slots
 from edge.agent.config import Agent, Power, Source
 from edge.agent.loop import Done, Outcome
 from edge.agent.run import Plan, Pulse
+from edge.errors import ConfigError
 from edge.log import query, store
 from tests import colour_model
 from tests.fakes.camera import jpeg, put
@@ -100,7 +101,7 @@ def test_helpers_are_those_that_cores_and_settings_allow(
     plan: Plan, monkeypatch: pytest.MonkeyPatch, power: Power, cores_here: set[int], helpers: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores_here)
-    assert run._help(changed(plan, power=power), lambda line: None).helpers == helpers
+    assert run._help(changed(plan, power=power), run.read_slot(plan), lambda line: None).helpers == helpers
 
 
 def test_new_model_leaves_old_photos_unless_it_is_asked_to_classify_them(plan: Plan, tmp_path: Path) -> None:
@@ -210,3 +211,58 @@ def test_clock_is_believed_only_with_a_reason(
     monkeypatch.setattr(run, "_has_battery_clock", lambda: battery)
     monkeypatch.setattr(run, "_was_set", lambda: was_set)
     assert run.knows_the_time(now_s) is knows
+
+
+# Times of day
+
+
+@pytest.mark.parametrize(
+    ("windows", "minute", "closed_s"),
+    [
+        pytest.param((), 720, 0, id="no windows are the whole day"),
+        pytest.param(((360, 1200),), 360, 0, id="the first minute"),
+        pytest.param(((360, 1200),), 1199.9, 0, id="just before the end"),
+        pytest.param(((360, 1200),), 1200, 600 * 60, id="the end is closed, until the next morning"),
+        pytest.param(((360, 1200),), 300, 60 * 60, id="an hour before"),
+        pytest.param(((1200, 360),), 30, 0, id="past midnight"),
+        pytest.param(((1200, 360),), 720, 480 * 60, id="by day, of a window of the night"),
+        pytest.param(((360, 420), (600, 660)), 450, 150 * 60, id="between two windows"),
+        pytest.param(((0, 1440),), 1439, 0, id="a whole day"),
+    ],
+)
+def test_photos_wait_until_a_window_opens(windows: tuple[tuple[int, int], ...], minute: float, closed_s: float) -> None:
+    assert Power(windows=windows).closed_s(minute) == pytest.approx(closed_s)
+
+
+def test_power_and_order_are_settings(tmp_path: Path) -> None:
+    path = tmp_path / config.FILE
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        '[agent]\norder = "newest"\n'
+        '[power]\nwindows = ["06:30-20:00", "22:00-24:00"]\npause_s = 0.5\ncores = 1\nnice = 0\n'
+    )
+    found = config.load(tmp_path)
+    assert found.agent.order == "newest"
+    assert found.power == Power(((390, 1200), (1320, 1440)), 0.5, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param('[agent]\norder = "random"', "agent.order is 'random', expected oldest or newest", id="an order"),
+        pytest.param('[power]\nwindows = ["6-20"]', "power.windows[1] is '6-20', expected", id="hours alone"),
+        pytest.param('[power]\nwindows = ["06:00-25:00"]', "power.windows[1]", id="a 25th hour"),
+        pytest.param('[power]\nwindows = "06:00-20:00"', "power.windows is", id="no list"),
+        pytest.param("[power]\nwindows = [6]", "power.windows[1] is 6", id="a number"),
+        pytest.param("[power]\ncores = 0", "power.cores is 0", id="no core"),
+        pytest.param("[power]\nnice = -5", "power.nice is -5", id="before other programs"),
+        pytest.param("[power]\npause = 1", "power.pause", id="a key that is misspelt"),
+    ],
+)
+def test_settings_of_power_that_make_no_sense_are_refused(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / config.FILE
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        config.load(tmp_path)
+    assert says in str(refused.value)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.agent import config, slots, state
+from edge.agent import config, service, slots, state
 from edge.errors import DeviceError
 from edge.log import store
 
-NAMES = ["settings", "bundle", "model", "log", "disk"]
+NAMES = ["settings", "bundle", "model", "people", "alerts", "log", "disk"]
 
 
 def failed(root: Path) -> list[str]:
@@ -39,7 +39,7 @@ def test_damaged_model_is_found(device_root: Path) -> None:
 
 def test_misspelt_setting_is_found(device_root: Path) -> None:
     (device_root / config.FILE).write_text("[agent]\nsetle_s = 1\n")
-    assert failed(device_root) == ["settings"]
+    assert failed(device_root) == ["settings", "people", "alerts"]
 
 
 def test_missing_source_is_found(device_root: Path) -> None:
@@ -92,3 +92,87 @@ def test_status_of_a_device_names_bundle_and_log(device_root: Path) -> None:
 def test_status_of_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="no folder"):
         state.status(tmp_path / "nowhere", tmp_path / "log.db")
+
+
+def words(root: Path, name: str) -> str:
+    return next(each.text for each in state.preflight(root, store.path_below(root)) if each.name == name)
+
+
+def test_model_that_knows_no_person_is_said_to_keep_previews_of_people(device_root: Path) -> None:
+    assert "knows no `person`" in words(device_root, "people")
+
+
+ALERT = '[[alert]]\nname = "foxes"\nlabels = ["fox"]\nabove = 0.5\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "passed", "says"),
+    [
+        ('channel = "command"\ncommand = ["/bin/true"]', True, "1 alert(s)"),
+        ('channel = "command"\ncommand = ["/nowhere/send"]', False, "/nowhere/send is not there"),
+        ('channel = "webhook"\nurl = "https://example.org/"\ntoken_file = "/etc/token"', False, "etc/token is not"),
+    ],
+)
+def test_alert_that_cannot_be_sent_is_found_before_the_device_goes_out(
+    device_root: Path, text: str, passed: bool, says: str
+) -> None:
+    (device_root / config.FILE).write_text(ALERT + text)
+    assert ("alerts" not in failed(device_root)) is passed
+    assert says in words(device_root, "alerts")
+
+
+# What the agent told
+
+
+def test_status_of_a_device_without_an_agent_says_so(device_root: Path) -> None:
+    found = state.status(device_root, store.path_below(device_root))
+    assert (found["agent"], found["machine"]) == (None, None)  # this machine is not that device
+    assert state.agent_lines(None) == ["agent     has told nothing here"]
+    assert state.machine_lines(None) == []
+
+
+def test_status_says_what_the_agent_told_and_opens_no_log_for_writing(device_root: Path) -> None:
+    log = store.path_below(device_root)
+    told = service.StatusFile(device_root / "run/fieldmark/status.json", {"device": "d"})
+    told.write(
+        "working",
+        {
+            "counts": {"classified": 7, "failed": 1}, "failures": {"truncated": 1}, "queue": 3,
+            "last": {"photo": "a.jpg", "label": "fox", "confidence": 0.91, "at": "2026-05-01T12:00:00+00:00"},
+            "space": {"level": "low", "free_bytes": 123_000_000},
+        },
+    )  # fmt: skip
+    found = state.status(device_root, log)
+    assert not log.exists()
+    text = "\n".join(state.agent_lines(found["agent"]))
+    for words_ in (
+        "working, 0 s ago",
+        "a.jpg: fox 0.91",
+        "7 classified, 1 failed; 3 wait",
+        "1 truncated",
+        "low, 123 MB",
+    ):
+        assert words_ in text
+
+
+def test_silent_agent_is_said_to_be_silent_and_one_that_ended_is_not(device_root: Path) -> None:
+    told = service.StatusFile(device_root / "run/fieldmark/status.json", {"boot_id": "x"})
+    told._facts["boot_id"] = "another"
+    told.write("working", {})
+    agent = state.status(device_root, store.path_below(device_root))["agent"]
+    assert state.agent_lines(agent)[0].startswith("agent     SILENT since")
+    told.write("ended", {})
+    agent = state.status(device_root, store.path_below(device_root))["agent"]
+    assert state.agent_lines(agent)[0].startswith("agent     ended as it should")
+
+
+def test_machine_is_told_in_words() -> None:
+    machine = {
+        "temperature_c": 61.4,
+        "throttling": {"now": ["too hot"], "since_start": ["under-voltage"]},
+        "clock": {"synchronised": False, "battery": True, "plausible": False, "now": "1970-01-01T00:00:00+00:00"},
+    }
+    assert state.machine_lines(machine) == [
+        "machine   61 °C; held back: too hot; since the start: under-voltage",
+        "clock     1970-01-01T00:00:00+00:00, NOT synchronised, with a battery, and cannot be right",
+    ]

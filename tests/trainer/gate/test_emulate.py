@@ -72,7 +72,9 @@ def test_a_model_that_does_not_load_there_is_refused(device: Emulator, tmp_path:
 def test_what_was_made_is_found_again(device: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is fetched, though nothing could be."""
     monkeypatch.setattr(emulate, "_do", lambda command, variables=None: pytest.fail(f"{command} was run"))
-    assert emulate.prepare(device.root.parent) == device
+    found = emulate.prepare(device.root.parent)
+    assert (found.root, found.packages, found.runtimes) == (device.root, device.packages, device.runtimes)
+    assert (found.code / "edge" / "model" / "run.py").is_file()
 
 
 # --- what is missing
