@@ -66,7 +66,7 @@ $(STAMP): pyproject.toml $(wildcard locks/*.txt) | $(BIN)/python
 		$(PIP) install -qq --no-deps --no-build-isolation --editable .; \
 	else \
 		echo "No lock was made for $$(uname -sm) and this Python: installing the newest versions that fit into $(VENV)."; \
-		$(PIP) install -qq --editable '.[trainer,dev]'; \
+		$(PIP) install -qq --editable '.[trainer,mqtt,dev]'; \
 	fi
 	@touch $@
 

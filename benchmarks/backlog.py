@@ -26,7 +26,7 @@ from edge.agent.config import Agent, Power, Source
 from edge.agent.run import Plan
 
 LEAST_RATIO, MOST_MB = 1.7, 90.0
-PHOTOS, ROUNDS = 60, 3
+PHOTOS, ROUNDS = 120, 3
 CORES = (1, 2)
 _POLL_S = 0.02
 

@@ -21,7 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PYTHONS = ("3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")
-EXTRAS = {"workstation": ("trainer", "dev"), "device": ()}
+EXTRAS = {"workstation": ("trainer", "mqtt", "dev"), "device": ("mqtt",)}
 GLIBC_MINORS = (36, 35, 34, 31, 28, 27, 26, 24, 17)
 """glibc 2.36 is that of Debian 12, the oldest Raspberry Pi OS with Python 3.11; its tags and older ones fit."""
 

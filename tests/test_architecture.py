@@ -182,8 +182,7 @@ def distributions(requirements: list[str]) -> set[str]:
 def test_every_third_party_import_is_a_declared_dependency(room: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     declared = distributions(project["dependencies"])
-    if room == "trainer":
-        declared |= distributions(project["optional-dependencies"]["trainer"])
+    declared |= distributions(project["optional-dependencies"].get({"edge": "mqtt"}.get(room, room), []))
     providers = metadata.packages_distributions()
     for one in all_imports():
         top = one.imported.partition(".")[0]

@@ -16,6 +16,7 @@ _TYPES: Mapping[int, Any] = {
     0: np.float32, 1: np.float16, 2: np.int32, 3: np.uint8, 4: np.int64, 6: np.bool_, 7: np.int16, 9: np.int8
 }  # fmt: skip
 _IDENTIFIER = b"TFL3"
+_ALIGNED_BYTES = 16
 
 Array = npt.NDArray[Any]
 
@@ -48,6 +49,27 @@ class Layer:
     options: Any
 
 
+@dataclass
+class AlignedBuffer:
+    """Packs as the schema's ``BufferT``, which from Python would put weights at odd addresses: some ARM kernels load
+    them as words, and the schema asks for 16 bytes."""
+
+    data: bytes
+
+    def Pack(self, builder: Any) -> int:  # the schema calls it so
+        """Write it; where it is."""
+        from tensorflow.lite.python import schema_py_generated as schema
+
+        vector = None
+        if self.data:
+            builder.Prep(_ALIGNED_BYTES, len(self.data))
+            vector = builder.CreateByteVector(self.data)
+        schema.BufferStart(builder)
+        if vector is not None:
+            schema.BufferAddData(builder, vector)
+        return int(schema.BufferEnd(builder))
+
+
 class Table:
     """One model of one subgraph, parsed."""
 
@@ -75,8 +97,13 @@ class Table:
 
     def content(self) -> bytes:
         """The file. The same table gives the same bytes."""
+        stored = self.model.buffers
         builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(self.model.Pack(builder), _IDENTIFIER)
+        try:
+            self.model.buffers = [AlignedBuffer(b"" if each.data is None else bytes(each.data)) for each in stored]
+            builder.Finish(self.model.Pack(builder), _IDENTIFIER)
+        finally:
+            self.model.buffers = stored
         return bytes(builder.Output())
 
     def shape(self, tensor: int) -> tuple[int, ...]:

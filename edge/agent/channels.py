@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
@@ -108,16 +109,19 @@ def _publish(to: Mqtt, text: str, timeout_s: float) -> None:
         client.connect(to.host, to.port)
         client.loop_start()
         message = client.publish(to.topic, text, qos=1)
-        message.wait_for_publish(timeout_s)
-        arrived = message.is_published()
+        end_s = time.monotonic() + timeout_s
+        while not message.is_published() and not refused:
+            if time.monotonic() >= end_s:
+                raise AlertError(f"the broker {to.host} did not take it within {timeout_s:g} s.")
+            message.wait_for_publish(0.1)
     except (OSError, ValueError, RuntimeError) as error:
-        raise AlertError(f"the broker {to.host} cannot be reached: {_words(error)}.") from error
+        if not refused:  # a connection that the broker ended after it refused is no other trouble
+            raise AlertError(f"the broker {to.host} cannot be reached: {_words(error)}.") from error
     finally:
         client.disconnect()
         client.loop_stop()
-    if not arrived:
-        why = f"refused us: {_words(refused[0])}" if refused else f"did not take it within {timeout_s:g} s"
-        raise AlertError(f"the broker {to.host} {why}.")
+    if refused:
+        raise AlertError(f"the broker {to.host} refused us: {_words(refused[0])}.")
 
 
 def _run(to: Command, text: str, timeout_s: float) -> None:

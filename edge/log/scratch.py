@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 
-CACHE_KIB = 8_192
+CACHE_KIB = 4_096
 
 
 def make() -> sqlite3.Connection:

@@ -76,8 +76,8 @@ def test_watch_once_logs_every_file_and_says_how_many(device: Device) -> None:
     [found] = end.objects
     log = device.root / "var/lib/fieldmark/log.db"
     assert found == {
-        "schema": 1, "log": str(log), "classified": 2, "duplicate": 1, "failed": 1, "changed": 0, "early": 0,
-        "gone": 0, "already": 0, "not_ready": 0,
+        "schema": 1, "log": str(log), "classified": 2, "reclassified": 0, "duplicate": 1, "failed": 1,
+        "changed": 0, "early": 0, "gone": 0, "already": 0, "not_ready": 0,
     }  # fmt: skip
     assert "4-cut.jpg: failed: the photo is truncated" in end.err
     assert "4 new files" in end.err
@@ -86,10 +86,12 @@ def test_watch_once_logs_every_file_and_says_how_many(device: Device) -> None:
 
 def test_watch_again_adds_nothing(device: Device) -> None:
     device.watch()
-    before = device.log("--json").out
+    before = device.log("--json").objects
     [found] = device.watch("--json").objects
-    assert (found["classified"], found["already"]) == (0, 4)
-    assert device.log("--json").out == before
+    assert (found["classified"], found["failed"], found["already"]) == (0, 1, 3)  # the one that is cut is tried again
+    after = device.log("--json").objects
+    assert [each.pop("tries") for each in after] == [each.pop("tries") + bool(each["failure"]) for each in before]
+    assert after == before
 
 
 def test_watch_takes_the_folders_of_the_settings(device: Device) -> None:

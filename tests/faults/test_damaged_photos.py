@@ -218,7 +218,7 @@ def _files() -> Iterator[tuple[str, bytes]]:
 def _heavy(plan: Plan, names: Collection[str]) -> list[str]:
     """Have one agent take all; the files before or at which its memory rose to a new height above the limit."""
     left, found, most_mb = set(names), list[str](), MOST_MB
-    with power.speaking(device.agent(plan)) as child:
+    with power.speaking(device.agent(plan), most_s=power.LONG_S + len(names) / 10) as child:
         for line in child.lines():
             left.discard(line.partition(": ")[0])
             now_mb = resident_mb(child.process.pid, "VmHWM")

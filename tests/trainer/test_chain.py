@@ -29,6 +29,7 @@ from edge.model.runtime import Model
 from tests.fakes import tiny
 from tests.trainer import drawn
 from trainer import export as exporting
+from trainer.export import flow
 from trainer import quantize
 from trainer import run as runs
 from trainer.cli import app
@@ -108,7 +109,7 @@ def test_a_run_holds_what_a_person_and_export_read(chain: Chain) -> None:
     names = {path.name for path in chain.run.iterdir()} - {"mistakes.jpg"}  # there only if there are any
     assert names == {
         "model.keras", "measured.keras", "run.json", "photos.csv", "unreadable.csv", "labels.txt", "summary.txt",
-        "history.csv", "train.toml", "report.html", "report.json", "gate.json",
+        "history.csv", "train.toml", "labels.toml", "report.html", "report.json", "gate.json",
     }  # fmt: skip
     assert chain.run.stat().st_mode & 0o777 == 0o755
     left = {path.name for path in chain.run.parent.iterdir()} - {"data", "Run 1", "fox.fmb"}
@@ -244,7 +245,8 @@ def test_export_prints_what_scripts_rely_on(chain: Chain) -> None:
     assert set(found) >= {"schema", "variant", "bytes", "model_bytes", "gate", "digest", "path"}
     assert (found["schema"], found["variant"]) == (1, "int8")
     assert found["bytes"] == chain.bundle.stat().st_size
-    assert [row["runtime"] for row in found["gate"]] == [each.name for each in runtime.installed()]
+    deciding = [row for row in found["gate"] if row["deciding"]]
+    assert [row["runtime"] for row in deciding] == [each.name for each in runtime.installed()]
     for row in found["gate"]:
         assert set(row) >= {
             "variant", "runtime", "version", "architecture", "kernels", "passed", "reason", "n", "accuracy",
@@ -299,17 +301,22 @@ def test_the_manifest_says_what_the_run_says(chain: Chain) -> None:
 
 def test_golden_photos_are_the_run_s_own_pixels_of_every_label(chain: Chain) -> None:
     opened = bundles.open_bundle(chain.bundle)
-    assert len(opened.manifest.golden) == 8
+    originals = [each.file for each in opened.manifest.golden if each.file.endswith(".jpg")]
+    assert (len(opened.manifest.golden), len(originals)) == (32 + 3, 3)
     assert {each.label for each in opened.manifest.golden} == set(drawn.LABELS)
+    assert not any(drawn.CAMERA.encode() in opened.files[name] for name in originals), "metadata stays at home"
     known = {
         preprocess.to_pixels(Image.open(path), chain.facts.input).tobytes() for path in chain.data.rglob("IMG_*.jpg")
     }
     with bundles.open_stream(chain.bundle) as stream:
         content = stream.read()
-    assert content.count(b"\x89PNG\r\n") == 8
+    assert content.count(b"\x89PNG\r\n") == 32
     for part in content.split(b"\x89PNG\r\n")[1:]:
         image = Image.open(io.BytesIO(b"\x89PNG\r\n" + part))
         assert np.asarray(image).tobytes() in known
+    for name in originals:
+        image = Image.open(io.BytesIO(opened.files[name]))
+        assert preprocess.to_pixels(image, chain.facts.input).tobytes() in known
 
 
 def test_exporting_twice_gives_the_same_bytes(chain: Chain, tmp_path: Path) -> None:
@@ -334,7 +341,7 @@ def test_an_altered_bundle_does_not_open(chain: Chain, tmp_path: Path) -> None:
 def quick(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     """Quantizing gives the model that it gave before, at once."""
     content = bundles.open_bundle(chain.bundle).model
-    monkeypatch.setattr(quantize, "int8", lambda model, inputs: content)
+    monkeypatch.setattr(quantize, "convert", lambda *given, **options: content)
 
 
 def copied(chain: Chain, tmp_path: Path) -> Path:
@@ -358,13 +365,15 @@ def test_a_model_that_does_not_pass_the_gate_is_not_written(
         def predict(self, *arguments: Any, **options: Any) -> Any:
             return real.predict(*arguments, **options)[:, [1, 2, 0]]
 
-    monkeypatch.setattr(exporting, "load_model", lambda file: Swapped())
-    with pytest.raises(ModelError, match="passed the gate on no runtime") as caught:
-        exporting.export(folder, tmp_path / "bad.fmb", exporting.Options(), Steps(quiet=True))
+    monkeypatch.setattr(flow, "load_model", lambda file: Swapped())
+    with pytest.raises(ModelError, match="did not pass the gate on any runtime") as caught:
+        exporting.export(folder, tmp_path / "bad.fmb", exporting.Options(variant="int8"), Steps(quiet=True))
     assert caught.value.code == "gate"
+    assert "the labels are" in str(caught.value)
     assert not (tmp_path / "bad.fmb").exists()
     rows = json.loads((folder / "gate.json").read_text())["gate"]
-    assert [row["passed"] for row in rows] == [False] * len(runtime.installed())
+    assert {row["runtime"] for row in rows} == {each.name for each in runtime.installed()}
+    assert not any(row["passed"] for row in rows)
     assert content == json.loads((folder / "run.json").read_text())
 
 
@@ -428,7 +437,7 @@ def test_wrong_pixels_do_not_pass_the_golden_check(device: Path, tmp_path: Path,
         Image.fromarray(np.ascontiguousarray(change(np.asarray(Image.open(path))))).save(path)
     with pytest.raises(ModelError) as caught:
         golden.check(tmp_path / "slot", slot.manifest)
-    assert caught.value.code in {"golden label", "golden logits"}
+    assert caught.value.code in {"golden label", "golden logits", "golden mean"}
 
 
 def test_a_bundle_whose_golden_photos_do_not_hold_is_not_installed(chain: Chain, device: Path, tmp_path: Path) -> None:

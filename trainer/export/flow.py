@@ -158,9 +158,8 @@ def _refusal(tried: Sequence[Tried], options: Options, card: Card) -> str:
         for row in each.verdict.rows
         if row.deciding and not row.passed
     ]
-    where = f"on {' and '.join(options.require)}" if options.require else "on any runtime"
-    which = "no variant" if len(options.variants) > 1 else options.variants[0]
-    return f"{which} passed the gate {where}. {'; '.join(reasons)}. {card.cure}."
+    where = " and ".join(options.require) or "any runtime"
+    return f"the model did not pass the gate on {where}. {'; '.join(reasons)}. {card.cure}."
 
 
 def _write_gate(path: Path, tried: Sequence[Tried], options: Options) -> None:

@@ -129,9 +129,9 @@ def _from_tflite(given: Foreign, options: Options, scratch: Path, steps: Steps) 
 
 def _variant(content: bytes) -> str:
     """Which of our variants a file is most like, by what its tensors hold."""
-    tensors = flat.read(content).tensors
-    computed = {each.kind for each in tensors if not each.buffer and each.scale}
-    stored = {each.kind for each in tensors if each.buffer}
+    found = flat.read(content)
+    stored = {each.kind for each in found.tensors if found.buffers[each.buffer]}
+    computed = {each.kind for each in found.tensors if each.scale and not found.buffers[each.buffer]}
     if computed & {"INT8", "UINT8"}:
         return quantize.INT8
     if "INT8" in stored:

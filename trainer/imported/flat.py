@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from edge.errors import ModelError
 from edge.model.runtime import MAX_MODEL_BYTES
+from trainer.flatbuffer import AlignedBuffer
 
 MAX_TENSORS = 20_000
 MAX_OPERATORS = 10_000
 MAX_RANK = 8
 MAX_ELEMENTS = 1 << 30
 """Of all tensors together; a VGG16 at 224 pixels has 0.17 of them."""
-_ALIGNED_BYTES = 16
 _AGAIN = "Take the file from its source again, or convert the model again."
 _NEEDS_MORE = ("IF", "WHILE", "CALL", "CALL_ONCE", "DELEGATE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
 
@@ -320,26 +320,6 @@ def operator(name: str, inputs: list[int], output: int, *, version: int = 1, **o
     return Operator(name, version, inputs, [output], options=stored, options_type=kind)
 
 
-@dataclass
-class _AlignedBuffer:
-    """Packs as the schema's ``BufferT``, which from Python would put weights at odd addresses: some ARM kernels load
-    them as words, and the schema asks for 16 bytes."""
-
-    data: bytes
-
-    def Pack(self, builder: Any) -> int:  # the schema calls it so
-        from tensorflow.lite.python import schema_py_generated as schema
-
-        vector = None
-        if self.data:
-            builder.Prep(_ALIGNED_BYTES, len(self.data))
-            vector = builder.CreateByteVector(self.data)
-        schema.BufferStart(builder)
-        if vector is not None:
-            schema.BufferAddData(builder, vector)
-        return int(schema.BufferEnd(builder))
-
-
 def write(graph: Graph) -> bytes:
     """A graph as a ``.tflite``; the same graph gives the same bytes."""
     from tensorflow.lite.python import schema_py_generated as schema
@@ -358,7 +338,7 @@ def write(graph: Graph) -> bytes:
     model.version = 3
     model.operatorCodes = [_stored_code(schema, name, version) for name, version in codes]
     model.subgraphs = [stored]
-    model.buffers = [_AlignedBuffer(data) for data in graph.buffers]
+    model.buffers = [AlignedBuffer(data) for data in graph.buffers]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -55,16 +55,24 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def hook() -> Iterator[Hook]:
+@contextmanager
+def serving() -> Iterator[Hook]:
     server = Hook()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield server
-    server.silent.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server
+    finally:
+        server.silent.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with serving() as server:
+        yield server
 
 
 def webhook(url: str, token: Path | None = None, timeout_s: float = 5) -> Alert:
@@ -100,16 +108,12 @@ def test_answer_that_is_not_yes_is_an_error(hook: Hook, status: int, code: str) 
 
 
 def test_redirect_is_not_followed_and_the_token_goes_nowhere_else(hook: Hook, tmp_path: Path) -> None:
-    elsewhere = Hook()
-    thread = threading.Thread(target=elsewhere.serve_forever, args=(0.01,))
-    thread.start()
-    hook.status, hook.headers_out = 302, {"Location": elsewhere.url}
-    with pytest.raises(AlertError, match="answered 302"):
-        send(webhook(hook.url), "k", TEXT)
-    elsewhere.shutdown()
-    thread.join()
-    elsewhere.server_close()
-    assert (len(hook.got), elsewhere.got) == (1, [])
+    (tmp_path / "token").write_text("s3cret")
+    with serving() as elsewhere:
+        hook.status, hook.headers_out = 302, {"Location": elsewhere.url}
+        with pytest.raises(AlertError, match="answered 302"):
+            send(webhook(hook.url, tmp_path / "token"), "k", TEXT)
+        assert (len(hook.got), elsewhere.got) == (1, [])
 
 
 def test_server_that_is_silent_ends_with_the_time(hook: Hook) -> None:
@@ -303,8 +307,8 @@ def test_mqtt_broker_that_does_not_know_us_is_an_alert_error() -> None:
     pytest.importorskip("paho.mqtt.client")
     broker = Broker(connack=5)
     with pytest.raises(AlertError, match="refused us"):
-        send(mqtt(broker.port, timeout_s=0.5), "k", TEXT)
-    broker.listener.close()
+        send(mqtt(broker.port), "k", TEXT)
+    broker.join()
 
 
 def test_mqtt_broker_that_is_not_there_is_an_alert_error() -> None:
