@@ -142,6 +142,8 @@ def watch(
         once=once,
         patience_s=patience,
         species=settings.species,
+        upkeep=settings.upkeep,
+        rules=settings.upkeep.rules,
         power=settings.power,
         reclassify=reclassify,
     )

@@ -74,6 +74,7 @@ class Done:
     label: str | None = None
     confidence: float | None = None
     reason: str | None = None
+    code: str | None = None
 
 
 class StopFlag:
@@ -371,7 +372,7 @@ class Intake:
         photo = finding.photo if finding.answer is None else None
         file_id = self._log.add_file(self._file(finding), photo=photo, detection=None, failure=failure)
         self._retries.discard(file_id)  # this run has had its try; the log says when the next one is due
-        return Done(finding.candidate, Outcome.FAILED, reason=failure.reason)
+        return Done(finding.candidate, Outcome.FAILED, reason=failure.reason, code=failure.code)
 
     def _file(self, finding: Finding) -> FileFacts:
         source = finding.candidate.source

@@ -10,11 +10,13 @@ import json
 import os
 import sys
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from edge.agent import config_upkeep
 from edge.agent.config import Agent, Power, Source
+from edge.agent.config_upkeep import Upkeep
 from edge.agent.loop import Done, Model, Outcome
 from edge.agent.run import Plan, Result, run
 from edge.errors import FieldmarkError, one_line
@@ -38,7 +40,9 @@ def become(plan: Plan, *, as_json: bool) -> NoReturn:
 
 def to_text(plan: Plan, *, as_json: bool) -> str:
     """A plan as one argument. JSON in ASCII, in which names that are not UTF-8 survive."""
-    return json.dumps({"plan": asdict(plan), "as_json": as_json}, default=os.fspath)
+    # Where alerts go is for the process that sends them, and not for whoever lists processes.
+    values = {**asdict(replace(plan, upkeep=Upkeep())), "upkeep": config_upkeep.to_values(plan.upkeep)}
+    return json.dumps({"plan": values, "as_json": as_json}, default=os.fspath)
 
 
 def from_text(text: str) -> tuple[Plan, bool]:
@@ -50,6 +54,7 @@ def from_text(text: str) -> tuple[Plan, bool]:
     changed["species"] = None if plan["species"] is None else tuple(plan["species"])
     windows = tuple((start, end) for start, end in plan["power"]["windows"])
     changed["power"] = Power(**plan["power"] | {"windows": windows})
+    changed["upkeep"], changed["rules"] = config_upkeep.from_values(plan["upkeep"])
     return Plan(**plan | changed | {"sources": sources}), values["as_json"]
 
 

@@ -18,8 +18,11 @@ from pathlib import Path
 
 from edge import pathtext
 from edge.agent.config import Agent, Config, Power, Source
+from edge.agent.config_upkeep import Rule
+from edge.agent.config_upkeep import Upkeep as UpkeepSettings
 from edge.agent.hints import FileEvents
 from edge.agent.loop import Done, Help, Intake, Model, Outcome, bundle_facts, stopped_by_signals
+from edge.agent.upkeep import Job, Upkeep
 from edge.agent.watch import Candidate, Watch
 from edge.errors import ConfigError, DeviceError
 from edge.log import damage, store, unclassified
@@ -61,6 +64,8 @@ class Plan:
     species: tuple[str, ...] | None = None
     power: Power = field(default_factory=Power)
     reclassify: bool = False
+    upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,20 +174,55 @@ def run(
         stopped_by_signals(hints.wake) as stop,
         damage.open_or_set_aside(plan.log, say) as log,
     ):
-        intake = Intake(log, model, plan.device, help=_help(plan, slot, say))
+        upkeep = _upkeep(plan, model, log, say)
+        intake = Intake(
+            log, model, plan.device, help=_help(plan, slot, say), preview=upkeep.preview, alerts=upkeep.alerts
+        )
         watch = _watch(plan, intake, hints, _old_photos(plan, model) if plan.reclassify else None, say)
         pulse = Pulse(log, plan, model)
         if not plan.once:
             for trouble in hints.listen(source.path for source in plan.sources):
                 say(trouble)
+        upkeep.started()
         ready = watch.backlog(stop, patience_s=plan.patience_s) if plan.once else watch.ready(stop)
         for each in intake.take_all(ready, watch.put_back):
             pulse.beat(idle=each is None)
-            if each is not None:
+            if each is None:
+                upkeep.idle(watch.not_ready)
+            else:
                 done(each)
+                upkeep.taken(
+                    each.candidate.text,
+                    each.outcome.value,
+                    label=each.label,
+                    confidence=each.confidence,
+                    code=each.code,
+                    queue=watch.not_ready,
+                )
         pulse.end()
+        upkeep.end(stopped=stop.is_set())
         outcomes = {outcome.value: intake.counts[outcome] for outcome in Outcome}
         return Result(outcomes, watch.already, watch.not_ready, stop.is_set())
+
+
+def _upkeep(plan: Plan, model: Model, log: Log, say: Callable[[str], None]) -> Upkeep:
+    facts = {
+        "bundle": model.bundle.name,
+        "model": model.bundle.model_digest,
+        "runtime": model.classifier.runtime,
+        "development": model.development,
+        "version": _version(),
+    }
+    job = Job(
+        state=plan.slot.parent.parent,
+        log=plan.log,
+        device=plan.device,
+        sources=[source.path for source in plan.sources],
+        event_gap_s=plan.agent.event_gap_s,
+        once=plan.once,
+        facts=facts,
+    )
+    return Upkeep(job, plan.upkeep, plan.rules, log, say=say)
 
 
 def _watch(

@@ -29,10 +29,10 @@ from edge.model.runtime import Model
 from tests.fakes import tiny
 from tests.trainer import drawn
 from trainer import export as exporting
-from trainer.export import flow
 from trainer import quantize
 from trainer import run as runs
 from trainer.cli import app
+from trainer.export import flow
 from trainer.progress import Steps
 from trainer.run import Facts
 
