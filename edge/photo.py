@@ -1,13 +1,12 @@
 """One image file as the camera wrote it: reading it within limits, its hash, time and damage. Never alters it.
 
-Everything here meets hostile bytes: size caps come before reads, the pixel cap before decoding, and only the
-five formats that cameras write are tried, by name.
+Everything here meets hostile bytes: size caps come before reads, the caps on pixels and memory before decoding, and
+only the five formats that cameras write are tried, by name.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import stat
@@ -20,6 +19,7 @@ from pathlib import Path
 # Pillow finds a plug-in by its format's name only once it is imported.
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
+from edge import decode_cost
 from edge.errors import PhotoError
 
 FORMATS = tuple(
@@ -165,16 +165,21 @@ def open_image(data: bytes, name: str = "") -> Image.Image:
 
     Raises:
         PhotoError: with code ``empty``, ``unrecognised`` (none of the five formats), ``truncated`` or ``too large``
-            (more than 80 megapixels).
+            (more than 80 megapixels, or more memory to decode than :data:`edge.decode_cost.MAX_DECODE_BYTES`, or a
+            header over its cap).
     """
     if not data:
         raise PhotoError("the photo is empty (0 bytes).", code="empty")
+    decode_cost.check_file(data)
+    file = decode_cost.Reader(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's bomb warning; our own cap below is stricter
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise PhotoError(f"the photo claims more than {MAX_PIXELS} pixels.", code="too large") from error
+    except PhotoError:
+        raise
     except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
         raise PhotoError(_unrecognised(name), code="unrecognised") from error
     if image.width * image.height > MAX_PIXELS:
@@ -182,6 +187,8 @@ def open_image(data: bytes, name: str = "") -> Image.Image:
             f"the photo claims {image.width} x {image.height} pixels, at most {MAX_PIXELS} are decoded.",
             code="too large",
         )
+    file.opened()
+    decode_cost.check(image)
     return image
 
 
@@ -305,7 +312,7 @@ def _has_all_scans(data: bytes) -> bool:
 def _scans(data: bytes) -> list[bytes]:
     """Each scan's header."""
     found = []
-    at = _first_scan(data)
+    at = decode_cost.first_scan(data)
     while at >= 0:
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         head = data[at + 4 : at + 2 + length]
@@ -314,19 +321,6 @@ def _scans(data: bytes) -> list[bytes]:
         found.append(head)
         at = data.find(b"\xff\xda", at + 2 + length)  # no coded data holds these two bytes
     return found
-
-
-def _first_scan(data: bytes) -> int:
-    """Where the first scan's header begins, past all segments before it, of which one can hold a thumbnail; -1."""
-    at = 2
-    while data[at : at + 1] == b"\xff":
-        if data[at + 1 : at + 2] == b"\xda":
-            return at
-        if data[at + 1 : at + 2] == b"\xff":  # padding
-            at += 1
-            continue
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return -1
 
 
 def orientation(image: Image.Image) -> int:

@@ -7,14 +7,15 @@ fails is a finding with its reason, never an exception.
 from __future__ import annotations
 
 import enum
+import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from PIL import Image
 
-from edge import pathtext
+from edge import decode_cost, pathtext
 from edge import photo as photos
 from edge.agent.watch import Candidate, again
 from edge.errors import FieldmarkError, ModelError, PhotoError
@@ -29,6 +30,8 @@ RETRY_CODES = frozenset({"denied", "model", "too small", "truncated", "undecodab
 """Failures that may go better another time with the same file: it is still being written over a network, the card had
 a bad contact, rights are set, or another model has no strip to cut."""
 UNEXPECTED = "unexpected"
+_ONE_LARGE = threading.RLock()
+"""Held while a large file or picture is in memory, so that helpers do not have one each."""
 
 Preview = Callable[[Image.Image, str, "Decision"], str]
 """Makes a preview of a decoded photo, given its SHA-256 and what was decided; says what became of it, in the words of
@@ -94,6 +97,16 @@ def examine(
     Args:
         classified: whether a photo of this SHA-256 needs no classification any more.
     """
+    with _room(candidate.size_bytes):
+        return _examine(candidate, classifier, classified, preview)
+
+
+def _examine(
+    candidate: Candidate,
+    classifier: ImageClassifier,
+    classified: Callable[[str], bool],
+    preview: Preview | None,
+) -> Finding:
     photo: photos.Photo | None = None
     try:
         found = _read(candidate)
@@ -133,16 +146,33 @@ def _classify(
     taken, facts = _taken(candidate, image), _photo_facts(photo.sha256, image)  # decoding changes image.size
     if classified(photo.sha256):
         return Finding(candidate, Outcome.DUPLICATE, taken, facts, sha256=photo.sha256)
+    opened = Finding(candidate, Outcome.CLASSIFIED, taken, facts, sha256=photo.sha256)
+    with _room(decode_cost.decode_bytes(image)):
+        return _decoded(opened, facts, image, photo.data, classifier, preview)
+
+
+def _room(needed_bytes: int) -> AbstractContextManager[object]:
+    return _ONE_LARGE if needed_bytes > decode_cost.LARGE_BYTES else nullcontext()
+
+
+def _decoded(
+    opened: Finding,
+    facts: PhotoFacts,
+    image: Image.Image,
+    data: bytes,
+    classifier: ImageClassifier,
+    preview: Preview | None,
+) -> Finding:
+    """What its pixels say of a photo that could be opened."""
     try:
         answer = classifier.classify_image(image)
     except ModelError as error:
-        reason = text_of(error)
-        return Finding(candidate, Outcome.FAILED, taken, facts, code=error.code, reason=reason, sha256=photo.sha256)
-    damage = photos.damage(image, photo.data)
+        return replace(opened, outcome=Outcome.FAILED, code=error.code, reason=text_of(error))
+    damage = photos.damage(image, data)
     answer = replace(answer, decision=sure(answer.decision, damage))
-    state = _preview(preview, image, photo.sha256, answer.decision)
+    state = _preview(preview, image, facts.sha256, answer.decision)
     facts = replace(facts, damaged=damage is not None, preview=state)
-    return Finding(candidate, Outcome.CLASSIFIED, taken, facts, answer, damage, sha256=photo.sha256)
+    return replace(opened, photo=facts, answer=answer, damage=damage)
 
 
 def _preview(preview: Preview | None, image: Image.Image, sha256: str, decision: Decision) -> str:

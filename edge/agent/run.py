@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
-from edge import pathtext
+from edge import decode_cost, pathtext
 from edge.agent.config import Agent, Config, Power, Source
 from edge.agent.config_upkeep import Rule
 from edge.agent.config_upkeep import Upkeep as UpkeepSettings
@@ -166,6 +166,7 @@ def run(
         ConfigError: the bundle does not know one of the species.
         LogError: the log cannot be opened or written. What was committed stays.
     """
+    decode_cost.give_memory_back()
     slot = read_slot(plan)
     model = load_model(plan, slot)
     started(model)

@@ -26,7 +26,9 @@ CHECK_MOST_S = 30.0
 _STEPS = 10_000
 _LOOKED_AT_BYTES = 2**20
 _OURS = (b"CREATE TABLE classification (", b"model_digest TEXT NOT NULL")
-_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR)  # the last: a failing card
+_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_LOOKS, _TIMES_SEEN = 3, 2
+"""Damage is what was seen twice: a read that fails once can look like a page that is broken."""
 
 
 def open_or_set_aside(path: Path, say: Callable[[str], None], *, most_s: float = CHECK_MOST_S) -> Log:
@@ -37,7 +39,7 @@ def open_or_set_aside(path: Path, say: Callable[[str], None], *, most_s: float =
         most_s: seconds that the check may take.
 
     Raises:
-        LogError: it cannot be opened or made, belongs to another program, or to a newer Fieldmark.
+        LogError: it cannot be opened, read or made, belongs to another program, or to a newer Fieldmark.
     """
     trouble = look_for_damage(path, say, most_s=most_s)
     if trouble is not None:
@@ -50,16 +52,47 @@ def look_for_damage(path: Path, say: Callable[[str], None], *, most_s: float = C
     """What is wrong with a log; None where nothing was found, or where there is no log of ours to look at.
 
     Opens it read-only: closing the last connection that may write would put the ``-wal`` file's pages into the
-    damaged log, and remove the evidence.
+    damaged log, and remove the evidence. A read that the system refuses says nothing of the log: it is looked at again,
+    as after any trouble.
+
+    Raises:
+        LogError: with code ``unreadable``: it could not be read in three tries.
     """
     if not path.is_file() or path.stat().st_size == 0:
         return None
+    troubles: list[str] = []
+    for _ in range(_LOOKS):
+        try:
+            trouble = _look(path, say, most_s)
+        except sqlite3.OperationalError as error:
+            refused = error
+            continue
+        if trouble is None:
+            return None
+        troubles.append(trouble)
+        if len(troubles) == _TIMES_SEEN:
+            return trouble
+    raise LogError(
+        f"{path}: the log cannot be read: {refused}. Start again; if it stays, the card is failing: copy the log and "
+        "its -wal file to another.",
+        code="unreadable",
+    ) from refused
+
+
+def _look(path: Path, say: Callable[[str], None], most_s: float) -> str | None:
+    """One look, by a connection of its own.
+
+    Raises:
+        sqlite3.OperationalError: a read failed.
+    """
     try:
         with closing(store.connect_read_only(path)) as connection:
             found = _quick_check(connection, path, say, most_s)
             application = connection.execute("PRAGMA application_id").fetchone()[0]
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension
+        if code == sqlite3.SQLITE_IOERR:
+            raise
         return str(error) if code in _BROKEN and _was_ours(path) else None
     if application != APPLICATION_ID:
         return f"its application id is {application}" if _holds_our_tables(_start(path)) else None

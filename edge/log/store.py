@@ -775,6 +775,7 @@ def open_for_writing(path: Path) -> Log:
             _set(connection, path, "foreign_keys", 1)
             _set(connection, path, "busy_timeout", BUSY_TIMEOUT_MS)
             _set(connection, path, "journal_size_limit", _WAL_LIMIT_BYTES)
+            _set(connection, path, "cache_size", -1024)  # in KiB; twice as much is SQLite's own
             _migrate(connection, path)
         except BaseException:
             connection.close()

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from edge import decode_cost
 from edge import photo as photos
 from edge.errors import ConfigError, PhotoError
 
@@ -29,6 +30,7 @@ MAX_SIDE = 2048
 REVISION = 2
 """Raised with every change here that changes pixels: caches of pixels go by it."""
 _ROUNDING = 1e-6  # of a pixel
+_BAND_ROWS = 64
 
 # EXIF orientation (CIPA DC-008, tag 0x0112) to the transposition that sets the photo upright.
 _UPRIGHT = {
@@ -88,7 +90,8 @@ def to_pixels(image: Image.Image, spec: InputSpec) -> Pixels:
         uint8 RGB, shape (height, width, 3), 0 to 255.
 
     Raises:
-        PhotoError: the photo is truncated or broken, or nothing is left after the cuts.
+        PhotoError: the photo is truncated or broken, takes too much memory at the scale that the input needs, or
+            nothing is left after the cuts.
     """
     if image.format == "PNG":
         _load(image)  # EXIF may stand behind the pixels
@@ -132,10 +135,14 @@ def _inside(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 def _load(image: Image.Image, enough: tuple[int, int] | None = None) -> Image.Image:
     """Decode, a JPEG perhaps smaller but not below ``enough`` (width, height), and convert to RGB."""
+    stored = image.size
     try:
         image.draft("RGB", enough)
+        decode_cost.check(image, stored)
         image.load()
         return _to_rgb(image)
+    except PhotoError:
+        raise
     except Exception as error:
         raise _decode_error(error) from error
 
@@ -180,9 +187,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit PNG and TIFF
-        wide = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if wide.max(initial=0.0) > 255 else 255.0
-        return Image.fromarray((np.clip(wide / top, 0, 1) * 255).astype(np.uint8), "L").convert("RGB")
+        wide = np.asarray(image)
+        top = 65535.0 if wide.max(initial=0) > 255 else 255.0
+        grey = np.empty(wide.shape, np.uint8)
+        for i in range(0, len(wide), _BAND_ROWS):  # as float64 the whole would take 24 bytes per pixel
+            band = wide[i : i + _BAND_ROWS].astype(np.float64)
+            grey[i : i + _BAND_ROWS] = np.clip(band / top, 0, 1) * 255
+        return Image.fromarray(grey, "L").convert("RGB")
     return image.convert("RGB")
 
 

@@ -253,8 +253,11 @@ def test_a_picture_too_large_is_refused_before_it_is_decoded(
     assert caught.value.code == "too large"
 
 
-def test_eighty_megapixels_are_opened() -> None:
-    assert photo.open_image(png_that_claims(8000, 10_000)).size == (8000, 10_000)
+def test_a_jpeg_of_eighty_megapixels_is_opened_since_it_decodes_at_an_eighth() -> None:
+    content = bytearray(encoded())
+    at = content.index(b"\xff\xc0")
+    content[at + 5 : at + 9] = struct.pack(">HH", 8000, 10_000)
+    assert photo.open_image(bytes(content)).size == (10_000, 8000)
 
 
 def test_no_bytes_are_refused() -> None:

