@@ -15,10 +15,10 @@ from PIL import Image
 
 from edge.errors import PhotoError
 
-MAX_DECODE_BYTES = 80_000_000
-"""For a file and its picture together. The agent alone has about 62 MB and shall stay below 150. JPEG photos of
-cameras need far less, since they are decoded at 1/8 to 1/2 scale; this takes a 24-megapixel progressive one whose file
-has up to 8 MB, and an RGB PNG of 12 megapixels and 30 MB."""
+MAX_DECODE_BYTES = 70_000_000
+"""For a file and its picture together. The agent alone has about 70 MB with two models and shall stay below 150. JPEG
+photos of cameras need far less, since they are decoded at 1/8 to 1/2 scale; this takes a progressive one of 20
+megapixels whose file has up to 8 MB, and an RGB PNG of 12 megapixels and 20 MB."""
 LARGE_BYTES = MAX_DECODE_BYTES // 8
 """What takes more is read and decoded by one thread at a time."""
 MAX_HEADER_BYTES = 4 * 2**20

@@ -106,12 +106,12 @@ def test_what_takes_too_much_memory_is_refused_with_a_cure(content: bytes) -> No
     "content",
     [
         pytest.param(claiming(10_000, 8000, progressive=False), id="a plain JPEG of 80 megapixels"),
-        pytest.param(claiming(4000, 3000, subsampling=0), id="a progressive JPEG of 12 megapixels in full colour"),
-        pytest.param(claiming(6000, 4000), id="a progressive JPEG of 24 megapixels"),
+        pytest.param(claiming(4000, 3000, subsampling=1), id="a progressive JPEG of 12 megapixels, 4:2:2"),
+        pytest.param(claiming(5184, 3888), id="a progressive JPEG of 20 megapixels"),
         pytest.param(png(4000, 3000), id="a PNG of 12 megapixels"),
         pytest.param(png(1290, 2796, colour=6), id="a telephone's screenshot"),
         pytest.param(saved("WEBP", size=(2048, 1536)), id="a WebP of 3 megapixels"),
-        pytest.param(saved("TIFF", size=(3648, 2736)), id="a TIFF of 10 megapixels, not compressed"),
+        pytest.param(saved("TIFF", size=(3264, 2448)), id="a TIFF of 8 megapixels, not compressed"),
         pytest.param(jpeg_behind(3), id="a JPEG behind 3 MB of EXIF"),
     ],
 )
