@@ -104,6 +104,7 @@ def main() -> None:
     options.add_argument("--backbones", nargs="+", default=list(BACKBONES), help="default: all four")
     options.add_argument("--variants", nargs="+", default=list(quantize.VARIANTS), help="default: all four")
     options.add_argument("--weights", action="append", default=[], metavar="BACKBONE=FILE", help="may be repeated")
+    options.add_argument("--add", action="store_true", help="keep the saved rows of other backbones and variants")
     options.add_argument("--table", action="store_true", help="measure nothing; print what was kept as Markdown")
     chosen = options.parse_args()
     if chosen.table:
@@ -120,13 +121,22 @@ def _measure(options: argparse.Namespace, scratch: Path) -> Result:
 
     silence()
     files = dict(each.split("=", 1) for each in options.weights)
-    rows: list[Row] = []
+    rows = _kept(options) if options.add else []
     for name in options.backbones:
         for row in _of_backbone(name, files.get(name), options, scratch):
             report.say(_line(row))
             rows.append(row)
-    settings = {"folds": FOLDS, "backbones": options.backbones, "variants": options.variants}
+    rows.sort(key=lambda row: (*BACKBONES, row.backbone).index(row.backbone))
+    settings = {"folds": FOLDS, "backbones": options.backbones, "variants": options.variants, "added": options.add}
     return Result("quantization", _claims(rows), settings, {"rows": [asdict(row) for row in rows]})
+
+
+def _kept(options: argparse.Namespace) -> list[Row]:
+    """What was saved before and is not measured now."""
+    path = report.RESULTS / "quantization.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))["detail"]["rows"] if path.is_file() else []
+    rows = [Row(**each) for each in kept]
+    return [row for row in rows if row.backbone not in options.backbones or row.variant not in options.variants]
 
 
 def _of_backbone(name: str, file: str | None, options: argparse.Namespace, scratch: Path) -> Iterator[Row]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from edge.errors import ModelError
 from trainer import gate, quantize
 from trainer.calibration import CalibrationRecord, calibration, representative
 from trainer.dataset.split import Indices
@@ -198,13 +199,22 @@ def choose(
     Returns:
         What passed, of its variant the conversion that passed on most runtimes, None if nothing did; and all that was
         tried.
+
+    Raises:
+        ModelError: it cannot be converted in any way.
     """
     tried: list[Tried] = []
+    failed: ModelError | None = None
     about = record_of(photos, np.arange(len(photos)), card.names)
     for variant in options.variants:
         of_variant: list[Tried] = []
         for way in range(source.ways(variant)):
-            attempt = source.convert(variant, way)
+            try:
+                attempt = source.convert(variant, way)
+            except ModelError as error:
+                steps.say(f"  {error}")
+                failed = error
+                continue
             of_variant.append(Tried(attempt, _judge(attempt, about, card, photos, options, emulator, steps)))
             if not of_variant[-1].verdict.unloadable:
                 break  # another way of converting it would help a runtime that cannot load it, and nothing else
@@ -214,6 +224,8 @@ def choose(
             return max(passed, key=lambda each: len(each.verdict.passed)), tried
         if of_variant and variant != options.variants[-1]:
             steps.say(f"  {variant} did not pass: {first_reason(of_variant)}")
+    if not tried and failed is not None:
+        raise failed
     return None, tried
 
 
