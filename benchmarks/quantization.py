@@ -266,7 +266,8 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
             lines.append(first + "| cannot load it | | | |")
             continue
         share = row["lost"] / row["n"]
-        figures = f"{row['lost']} ({share:.1%}) | {row['agreement']:.1%} | {row['distance']:.1%} | {row['ms']:.1f}"
+        ms = "-" if row["ms"] is None else f"{row['ms']:.1f}"
+        figures = f"{row['lost']} ({share:.1%}) | {row['agreement']:.1%} | {row['distance']:.1%} | {ms}"
         lines.append(f"{first}| {figures} |")
     return lines
 

@@ -184,9 +184,13 @@ def table(rows: Sequence[gate.Row]) -> list[str]:
 def _line(row: gate.Row) -> str:
     return (
         f"{row.variant:8} {row.runtime:16} {row.version:9} {_kernels(row):18} {_verdict(row):8} {row.accuracy:9.1%} "
-        f"{row.accuracy_float:7.1%} {row.agreement:7.1%} {row.ms or '-':>7} {round(row.rss_mib) or '-':>6}  "
+        f"{row.accuracy_float:7.1%} {row.agreement:7.1%} {_ms(row):>7} {round(row.rss_mib) or '-':>6}  "
         f"{row.reason}"
     )
+
+
+def _ms(row: gate.Row) -> str:
+    return f"{row.ms:.1f}" if row.ms else "-"
 
 
 def _kernels(row: gate.Row) -> str:
