@@ -137,7 +137,8 @@ def _make(options: argparse.Namespace) -> None:
     settings = Settings(side=options.side, learn=HEAD_ONLY, sequence_column="neardup_group")
     steps = Steps(quiet=True)
     run = train(labels, options.out.with_suffix(".run"), settings, steps)
-    export(run.folder, options.out, Options(limits=Limits(agreement=0.0, lost_share=1.0)), steps)
+    everything = Limits(agreement=0.0, lost_share=1.0, held_disagreements=10**6)
+    export(run.folder, options.out, Options(variant="int8", limits=everything), steps)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import io
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 
 from PIL import Image
@@ -69,6 +70,12 @@ def give_memory_back() -> None:
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+
+
+def give_freed_back() -> None:
+    """Give back now what was freed between other things, such as a model. With another C library nothing is done."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def check_file(data: bytes) -> None:
@@ -180,15 +187,22 @@ def _tiff_extra(image: Image.Image, width: int, height: int) -> int:
 def first_scan(data: bytes) -> int:
     """Where a JPEG's first scan header begins, past all segments before it, of which one can hold a thumbnail; -1
     where there is none."""
+    return next((at - 4 for marker, at, _ in segments(data) if marker == 0xDA), -1)
+
+
+def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """A JPEG's segments up to the first scan's header: marker, and where the content begins and ends."""
     at = 2
-    while data[at : at + 1] == b"\xff":
-        if data[at + 1 : at + 2] == b"\xda":
-            return at
-        if data[at + 1 : at + 2] == b"\xff":  # padding
+    while data[at : at + 1] == b"\xff" and at + 1 < len(data):
+        marker = data[at + 1]
+        if marker == 0xFF:  # padding
             at += 1
             continue
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return -1
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        yield marker, at + 4, end
+        if marker == 0xDA:
+            return
+        at = end
 
 
 def _beside_pixels(data: bytes) -> int:

@@ -11,10 +11,12 @@ import os
 import re
 import stat
 import struct
+import threading
 import warnings
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import cast
 
 # Pillow finds a plug-in by its format's name only once it is imported.
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
@@ -55,14 +57,36 @@ _MOST_FACT = 200  # characters
 _GREY = range(127, 129)
 """What libjpeg fills in where a JPEG's data ends early, give or take rounding."""
 _LEAST_GREY = 8  # pixels side by side
+_WIDEST_STRIP = 1 / 8  # of the height
+_DARK, _BRIGHT = 32, 247
+_END, _TABLES = b"\xff\xd9", 0xC4  # of a JPEG: end of image, Huffman tables
+_ZEROS = bytes(512)  # a block of a disk
 
 
-@dataclass(frozen=True)
 class Photo:
-    """A file's bytes, read once, with their SHA-256 in hex."""
+    """A file's bytes, read once."""
 
-    data: bytes
-    sha256: str
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._hashing: threading.Thread | None = None
+        self._sha256: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes, in hex; computed when it is first asked for."""
+        if self._hashing is not None:
+            self._hashing.join()
+        if self._sha256 is None:
+            self._hash()
+        return cast("str", self._sha256)
+
+    def hash_aside(self) -> None:
+        """Have another thread compute :attr:`sha256` from now on; hashing and decoding go on at the same time then."""
+        self._hashing = threading.Thread(target=self._hash, name="fieldmark-hash", daemon=True)
+        self._hashing.start()
+
+    def _hash(self) -> None:
+        self._sha256 = hashlib.sha256(self.data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -144,7 +168,7 @@ def read(path: Path) -> Photo:
         raise PhotoError(f"{path.name} cannot be read: {error.strerror}.", code="unreadable") from error
     except ValueError as error:  # NUL, or half a character, in a name that a list gave
         raise PhotoError(f"{path.name!r} is not a name that a file can have.", code="missing") from error
-    return Photo(data, hashlib.sha256(data).hexdigest())
+    return Photo(data)
 
 
 def _checked_length(path: Path, facts: os.stat_result) -> int:
@@ -264,36 +288,84 @@ def damage(image: Image.Image, data: bytes) -> str | None:
     """
     if image.format not in ("JPEG", "MPO"):
         return None  # the other formats have checksums, or fail where something is missing
+    return _missing_rows(image) or _broken_scans(image, data)
+
+
+def _missing_rows(image: Image.Image) -> str | None:
     width, height = image.size
-    if rows := _grey_rows(image):
-        if not _is_grey(image.crop((0, 0, width, 1))):  # else it is a frame; of a cut photo the first block is left
+    rows, colour = _flat_rows(image)
+    if rows and not _is_flat(image.crop((0, 0, width, 1)), colour):  # else it is a frame, or there is nothing to see
+        # Of a photo that was cut the first block is left. Other colours come from zeros or rubbish in the data; a strip
+        # that a camera prints is narrower, and what is over- or underexposed can be flat.
+        if _is_grey(colour) or (rows >= height * _WIDEST_STRIP and not _is_extreme(colour)):
             return f"its lower {max(1, round(100 * rows / height))} % are missing"
-    elif _is_grey(image.crop((width - max(_LEAST_GREY, width // 16), height - 1, width, height))):
-        return "its last blocks are missing"
-    if image.info.get("progressive") and not _has_all_scans(data):
-        return "its last scans are missing, so it is unsharp"
+    elif not rows:
+        last = image.crop((width - max(_LEAST_GREY, width // 16), height - 1, width, height))
+        colour = _first(last)
+        if _is_grey(colour) and _is_flat(last, colour):
+            return "its last blocks are missing"
     return None
 
 
-def _grey_rows(image: Image.Image) -> int:
-    """How many rows at the lower edge are the grey that libjpeg fills in."""
+def _flat_rows(image: Image.Image) -> tuple[int, tuple[int, ...]]:
+    """How many rows at the lower edge have one colour, and which."""
     width, height = image.size
-    if not _is_grey(image.crop((0, height - 1, width, height))):
-        return 0
+    colour = _first(image.crop((0, height - 1, 1, height)))
+    if not _is_flat(image.crop((0, height - 1, width, height)), colour):
+        return 0, colour
     low, high = 0, height - 1
     while low < high:  # the first row from which on all are
         middle = (low + high) // 2
-        if _is_grey(image.crop((0, middle, width, middle + 1))):
+        if _is_flat(image.crop((0, middle, width, middle + 1)), colour):
             high = middle
         else:
             low = middle + 1
-    return height - low
+    return height - low, colour
 
 
-def _is_grey(part: Image.Image) -> bool:
+def _first(part: Image.Image) -> tuple[int, ...]:
+    found = part.getpixel((0, 0))
+    return found if isinstance(found, tuple) else (int(found or 0),)
+
+
+def _is_flat(part: Image.Image, colour: tuple[int, ...]) -> bool:
     found = part.getextrema()
     bands = found if isinstance(found[0], tuple) else (found,)
-    return all(low in _GREY and high in _GREY for low, high in bands)
+    return all(low >= band - 1 and high <= band + 1 for (low, high), band in zip(bands, colour, strict=True))
+
+
+def _is_grey(colour: tuple[int, ...]) -> bool:
+    return all(band in _GREY for band in colour)
+
+
+def _is_extreme(colour: tuple[int, ...]) -> bool:
+    return max(colour) <= _DARK or min(colour) >= _BRIGHT
+
+
+def _broken_scans(image: Image.Image, data: bytes) -> str | None:
+    """What the coded data itself shows: that it does not end, that a part of it was never written, that scans are
+    missing."""
+    start = decode_cost.first_scan(data)
+    if start < 0:
+        return None
+    if data.rfind(_END, start) < 0:
+        return "it has no end marker, so its last part may be missing or wrong"
+    if image.info.get("progressive"):
+        return None if _has_all_scans(data) else "its last scans are missing, so it is unsharp"
+    zeros = data.find(_ZEROS, start)
+    if 0 <= zeros < data.find(_END, start) and not _flat_is_zeros(data):
+        return "a part of it was never written"
+    return None
+
+
+def _flat_is_zeros(data: bytes) -> bool:
+    """Whether zeros can be a flat part of the picture: only where "end of block" has the code of zeros in every table."""
+    for marker, at, end in decode_cost.segments(data):
+        while marker == _TABLES and at + 17 < end:  # class and number, sixteen counts, as many values
+            if data[at] >> 4 == 1 and data[at + 17] != 0:
+                return False
+            at += 17 + sum(data[at + 1 : at + 17])
+    return True
 
 
 def _has_all_scans(data: bytes) -> bool:

@@ -17,6 +17,8 @@ from PIL import Image
 
 from edge import decode_cost, pathtext
 from edge import photo as photos
+from edge.agent import in_hand as deaths
+from edge.agent.in_hand import InHand
 from edge.agent.watch import Candidate, again
 from edge.errors import FieldmarkError, ModelError, PhotoError
 from edge.log.store import PhotoFacts
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
     from edge.model.classify import Answer
     from edge.model.decide import Decision
 
-RETRY_CODES = frozenset({"denied", "model", "too small", "truncated", "undecodable", "unexpected", "unreadable"})
+RETRY_CODES = frozenset(
+    {deaths.CODE, "denied", "model", "too small", "truncated", "undecodable", "unexpected", "unreadable"}
+)
 """Failures that may go better another time with the same file: it is still being written over a network, the card had
-a bad contact, rights are set, or another model has no strip to cut."""
+a bad contact, rights are set, memory is free again, or another model has no strip to cut."""
 UNEXPECTED = "unexpected"
+_HASHED_ASIDE_BYTES = 2**20  # less is hashed sooner than a thread starts
 _ONE_LARGE = threading.RLock()
 """Held while a large file or picture is in memory, so that helpers do not have one each."""
 
@@ -91,12 +96,32 @@ def examine(
     *,
     classified: Callable[[str], bool] = lambda sha256: False,
     preview: Preview | None = None,
+    in_hand: InHand | None = None,
 ) -> Finding:
     """Find out about one file.
 
     Args:
         classified: whether a photo of this SHA-256 needs no classification any more.
+        in_hand: remembers the file meanwhile. One with which in hand the agent has died is not opened.
     """
+    if in_hand is None:
+        return _with_room(candidate, classifier, classified, preview)
+    name = f"{candidate.path}:{candidate.size_bytes}:{candidate.mtime_ns}"
+    try:
+        if (times := in_hand.take(name)) >= deaths.MOST_DEATHS:
+            reason = f"the agent died {times} times while it had this file in hand; it is tried again later."
+            return _failed(candidate, None, deaths.CODE, reason)
+        return _with_room(candidate, classifier, classified, preview)
+    finally:
+        in_hand.lay_down(name)
+
+
+def _with_room(
+    candidate: Candidate,
+    classifier: ImageClassifier,
+    classified: Callable[[str], bool],
+    preview: Preview | None,
+) -> Finding:
     with _room(candidate.size_bytes):
         return _examine(candidate, classifier, classified, preview)
 
@@ -135,6 +160,33 @@ def sure(decision: Decision, damage: str | None) -> Decision:
     return replace(decision, label="unknown", kind="unknown")
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A photo whose header was read, with what decoding would change."""
+
+    candidate: Candidate
+    photo: photos.Photo
+    image: Image.Image
+    taken: Taken
+    width: int
+    height: int
+    camera: photos.CameraFacts
+
+    def finding(self, outcome: Outcome) -> Finding:
+        sha256, camera = self.photo.sha256, self.camera
+        facts = PhotoFacts(
+            sha256,
+            self.width,
+            self.height,
+            camera_make=camera.make,
+            camera_model=camera.model,
+            camera_serial=camera.serial,
+            temperature_c=camera.temperature_c,
+            burst=camera.burst,
+        )
+        return Finding(self.candidate, outcome, self.taken, facts, sha256=sha256)
+
+
 def _classify(
     candidate: Candidate,
     photo: photos.Photo,
@@ -143,12 +195,16 @@ def _classify(
     preview: Preview | None,
 ) -> Finding:
     image = photos.open_image(photo.data, candidate.path.name)
-    taken, facts = _taken(candidate, image), _photo_facts(photo.sha256, image)  # decoding changes image.size
-    if classified(photo.sha256):
-        return Finding(candidate, Outcome.DUPLICATE, taken, facts, sha256=photo.sha256)
-    opened = Finding(candidate, Outcome.CLASSIFIED, taken, facts, sha256=photo.sha256)
+    camera = photos.camera_facts(image)
+    opened = _Opened(candidate, photo, image, _taken(candidate, image), image.width, image.height, camera)
+    # Somebody may wait for a live photo, and it is rarely a copy: what it is, is found out while it is decoded.
+    aside = candidate.live and len(photo.data) >= _HASHED_ASIDE_BYTES
+    if aside:
+        photo.hash_aside()
+    elif classified(photo.sha256):
+        return opened.finding(Outcome.DUPLICATE)
     with _room(decode_cost.decode_bytes(image)):
-        return _decoded(opened, facts, image, photo.data, classifier, preview)
+        return _decoded(opened, classifier, classified if aside else None, preview)
 
 
 def _room(needed_bytes: int) -> AbstractContextManager[object]:
@@ -156,23 +212,25 @@ def _room(needed_bytes: int) -> AbstractContextManager[object]:
 
 
 def _decoded(
-    opened: Finding,
-    facts: PhotoFacts,
-    image: Image.Image,
-    data: bytes,
+    opened: _Opened,
     classifier: ImageClassifier,
+    classified: Callable[[str], bool] | None,
     preview: Preview | None,
 ) -> Finding:
     """What its pixels say of a photo that could be opened."""
     try:
-        answer = classifier.classify_image(image)
+        answer = classifier.classify_image(opened.image)
     except ModelError as error:
-        return replace(opened, outcome=Outcome.FAILED, code=error.code, reason=text_of(error))
-    damage = photos.damage(image, data)
+        return replace(opened.finding(Outcome.FAILED), code=error.code, reason=text_of(error))
+    finding = opened.finding(Outcome.CLASSIFIED)
+    assert finding.photo is not None
+    if classified and classified(finding.photo.sha256):
+        return opened.finding(Outcome.DUPLICATE)
+    damage = photos.damage(opened.image, opened.photo.data)
     answer = replace(answer, decision=sure(answer.decision, damage))
-    state = _preview(preview, image, facts.sha256, answer.decision)
-    facts = replace(facts, damaged=damage is not None, preview=state)
-    return replace(opened, photo=facts, answer=answer, damage=damage)
+    state = _preview(preview, opened.image, finding.photo.sha256, answer.decision)
+    facts = replace(finding.photo, damaged=damage is not None, preview=state)
+    return replace(finding, photo=facts, answer=answer, damage=damage)
 
 
 def _preview(preview: Preview | None, image: Image.Image, sha256: str, decision: Decision) -> str:
@@ -195,20 +253,6 @@ def _failed(candidate: Candidate, photo: photos.Photo | None, code: str, reason:
 
 def _taken(candidate: Candidate, image: Image.Image | None) -> Taken:
     return photos.taken(candidate.path, candidate.mtime_ns / 1e9, image, candidate.source.utc_offset)
-
-
-def _photo_facts(sha256: str, image: Image.Image) -> PhotoFacts:
-    camera = photos.camera_facts(image)
-    return PhotoFacts(
-        sha256,
-        image.width,
-        image.height,
-        camera_make=camera.make,
-        camera_model=camera.model,
-        camera_serial=camera.serial,
-        temperature_c=camera.temperature_c,
-        burst=camera.burst,
-    )
 
 
 def _read(candidate: Candidate) -> photos.Photo | PhotoError:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge.agent.examine import Finding, ImageClassifier, Preview, examine
+from edge.agent.in_hand import InHand
 from edge.agent.watch import Candidate
 from edge.errors import LogError
 from edge.log import store
@@ -27,15 +28,23 @@ Found = queue.SimpleQueue[tuple["Helper", Finding]]
 class Helper:
     """Examines the photos that it is given, in their order."""
 
-    def __init__(self, classifier: ImageClassifier, log: Path, found: Found, preview: Preview | None = None) -> None:
+    def __init__(
+        self,
+        classifier: ImageClassifier,
+        log: Path,
+        found: Found,
+        preview: Preview | None = None,
+        in_hand: InHand | None = None,
+    ) -> None:
         """Start.
 
         Args:
             classifier: used by this helper alone.
             log: an open log's file; it is only read, for copies.
             found: takes itself and each photo's finding.
+            preview, in_hand: see :func:`edge.agent.examine.examine`.
         """
-        self._classifier, self._log, self._preview = classifier, log, preview
+        self._classifier, self._log, self._preview, self._in_hand = classifier, log, preview, in_hand
         self._found = found
         self._given: queue.SimpleQueue[Candidate | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="fieldmark-helper", daemon=True)
@@ -49,6 +58,11 @@ class Helper:
         """End after the photos that were given."""
         self._given.put(None)
         self._thread.join()
+
+    @property
+    def works(self) -> bool:
+        """Whether it has not been closed."""
+        return self._thread.is_alive()
 
     def _work(self) -> None:
         log = self._reader()
@@ -68,4 +82,4 @@ class Helper:
                 return log is not None and not candidate.old and log.classified(sha256)
             return False
 
-        return examine(candidate, self._classifier, classified=classified, preview=self._preview)
+        return examine(candidate, self._classifier, classified=classified, preview=self._preview, in_hand=self._in_hand)

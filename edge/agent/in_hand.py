@@ -10,9 +10,9 @@ import hashlib
 from contextlib import suppress
 from pathlib import Path
 
-MOST_DEATHS = 2
-"""After so many deaths with the same photo in hand it is not tried again in this run: it is a failure, ``deadly``."""
-CODE = "deadly"
+CODE, MOST_DEATHS = "deadly", 2
+"""After so many deaths with the same photo in hand it is not opened again: it is a failure of this code, which is tried
+again later as others are. A photo that had only bad company goes well then."""
 
 
 class InHand:
@@ -33,8 +33,7 @@ class InHand:
             name: that tells it from all others.
 
         Returns:
-            How often the agent died with it in hand. With :data:`MOST_DEATHS` or more, do not decode it: write its
-            failure, and :meth:`lay_down`.
+            How often the agent died with it in hand. With :data:`MOST_DEATHS` or more, do not open it.
         """
         path = self._path(name)
         deaths = 0
@@ -46,7 +45,7 @@ class InHand:
         return deaths
 
     def lay_down(self, name: str) -> None:
-        """The photo's row is written, or it has none to get."""
+        """The agent has survived it."""
         with suppress(OSError):
             self._path(name).unlink()
 

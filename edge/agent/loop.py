@@ -8,6 +8,7 @@ prints: it says what happened to whoever runs it.
 
 from __future__ import annotations
 
+import math
 import queue
 import signal
 import time
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from edge import pathtext
+from edge import decode_cost, pathtext
 from edge.agent.examine import (
     RETRY_CODES,
     Finding,
@@ -32,6 +33,7 @@ from edge.agent.examine import (
     text_of,
 )
 from edge.agent.helper import MOST_GIVEN, Found, Helper
+from edge.agent.in_hand import InHand
 from edge.agent.watch import Candidate
 from edge.errors import FieldmarkError, LogError
 from edge.log.store import Alert, BundleFacts, Detection, Failure, FileFacts, FileKey, Log, PhotoFacts
@@ -46,6 +48,8 @@ BATCH_PHOTOS, BATCH_S = 8, 2.0
 """So many photos of a backlog are one transaction, or those of so long a time."""
 _HELP_AFTER = 4
 """So many photos without a pause are a backlog that is worth a helper's memory."""
+_HELP_KEPT_S = 10.0
+"""So long without a backlog, and its memory is given back: 20 MB that would be held for months."""
 
 Alerts = Callable[[FileFacts, PhotoFacts, Detection], Sequence[Alert]]
 """Messages about a newly classified photo; they are stored together with its row."""
@@ -150,6 +154,7 @@ class Help:
 class _Helping:
     helper: Helper
     given: int = 0
+    last_s: float = 0.0  # by the monotonic clock: when it was given a photo
 
 
 @dataclass(slots=True)
@@ -176,16 +181,22 @@ class Intake:
         help: Help | None = None,
         preview: Preview | None = None,
         alerts: Alerts | None = None,
+        in_hand: InHand | None = None,
     ) -> None:
         """Start a run. Files whose earlier failure deserves another try are taken again, once and then as
         :data:`edge.log.store.RETRY_AFTER_S` says.
+
+        Args:
+            help: for a backlog; none by default.
+            preview, in_hand: see :func:`edge.agent.examine.examine`.
+            alerts: asked of each newly classified photo.
 
         Raises:
             LogError: the log cannot be written.
         """
         self._log, self._model, self._device = log, model, device
         self._help = help or Help(0, lambda: model.classifier)
-        self._preview, self._alerts = preview, alerts
+        self._preview, self._alerts, self._survived = preview, alerts, in_hand
         self._retries = log.retries(model.bundle.model_digest)
         self._in_hand: set[FileKey] = set()
         self._held = _Held()
@@ -225,14 +236,26 @@ class Intake:
                 if candidate is None:
                     self._in_a_row = 0
                     yield from self._finish(put_back)
+                    self._let_go(time.monotonic() - _HELP_KEPT_S)
                     yield None
                 else:
                     yield from self._hand_on(candidate, put_back)
             yield from self._finish(put_back)
         finally:
-            for each in self._helping:
+            self._let_go()
+
+    def _let_go(self, idle_since_s: float = math.inf) -> None:
+        """End the helpers that were given nothing since."""
+        before = len(self._helping)
+        self._close(idle_since_s)
+        if len(self._helping) < before:
+            decode_cost.give_freed_back()
+
+    def _close(self, idle_since_s: float) -> None:
+        for each in self._helping:
+            if each.last_s < idle_since_s:
                 each.helper.close()
-            self._helping.clear()
+        self._helping = [each for each in self._helping if each.helper.works]
 
     def take(self, candidate: Candidate) -> Done:
         """Bring one file into the log; on return its row is durable. A file that may not be whole yet gets none.
@@ -248,7 +271,7 @@ class Intake:
         self._in_a_row += 1
         self._in_hand.add(self._key(candidate))
         if helping := self._free_helper(candidate):
-            helping.given += 1
+            helping.given, helping.last_s = helping.given + 1, time.monotonic()
             helping.helper.give(candidate)
         else:
             yield from self._hold(self._examined(candidate), put_back)
@@ -269,7 +292,8 @@ class Intake:
             self._help.say(f"one core must do: {error}")
             self._help = Help(0, self._help.classifier)
             return None
-        self._helping.append(_Helping(Helper(classifier, self._log.path, self._found, self._preview)))
+        helper = Helper(classifier, self._log.path, self._found, self._preview, self._survived)
+        self._helping.append(_Helping(helper))
         return self._helping[-1]
 
     def _finish(self, put_back: Callable[[Candidate], None]) -> Iterator[Done]:
@@ -320,7 +344,9 @@ class Intake:
             held = any(each.sha256 == sha256 and each.answer for each in self._held.findings)
             return held or self._is_classified(candidate, sha256)
 
-        return examine(candidate, self._model.classifier, classified=classified, preview=self._preview)
+        return examine(
+            candidate, self._model.classifier, classified=classified, preview=self._preview, in_hand=self._survived
+        )
 
     def _is_classified(self, candidate: Candidate, sha256: str) -> bool:
         """An old photo is done when this model has classified it; of a new file any model's answer is enough."""

@@ -177,7 +177,13 @@ def run(
     ):
         upkeep = _upkeep(plan, model, log, say)
         intake = Intake(
-            log, model, plan.device, help=_help(plan, slot, say), preview=upkeep.preview, alerts=upkeep.alerts
+            log,
+            model,
+            plan.device,
+            help=_help(plan, slot, say),
+            preview=upkeep.preview,
+            alerts=upkeep.alerts,
+            in_hand=upkeep.in_hand,
         )
         watch = _watch(plan, intake, hints, _old_photos(plan, model) if plan.reclassify else None, say)
         pulse = Pulse(log, plan, model)

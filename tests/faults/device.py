@@ -7,6 +7,7 @@ log's own audit.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import random
 import re
@@ -23,6 +24,7 @@ from typing import Any
 
 from edge.agent import process, slots
 from edge.agent.config import Agent, Source
+from edge.agent.config_upkeep import Service, Upkeep
 from edge.agent.run import Plan
 from edge.log import store
 from tests.fakes import tiny
@@ -30,6 +32,8 @@ from tests.faults.power import python
 from tests.fixtures_models import COLOURS, LABELS
 
 _LINE = re.compile(r"^(?P<path>\S+\.jpg): (?P<what>.*)$")
+_BOOTS = tempfile.TemporaryDirectory(prefix="fieldmark-boots-")
+_BOOT = itertools.count()
 _NOT_YET = ("early:", "changed:", "gone:")
 _IS_SURE = re.compile(r"^(deer|empty|fox) [01]\.\d\d$")
 
@@ -67,8 +71,10 @@ def put(folder: Path, numbers: Iterable[int]) -> None:
 
 
 def plan(root: Path, folder: Path, *, once: bool = False, settle_s: float = 0.0, **agent: Any) -> Plan:
-    """What ``fieldmark watch`` would have the agent do."""
+    """What ``fieldmark watch`` would have the agent do, on a machine that has just been started: its files in memory
+    are new."""
     slot = slots.current(root)
+    memory = Path(_BOOTS.name, str(next(_BOOT)))
     return Plan(
         device=slots.device_id(root),
         slot=slot.path,
@@ -79,6 +85,7 @@ def plan(root: Path, folder: Path, *, once: bool = False, settle_s: float = 0.0,
         agent=replace(Agent(settle_s=settle_s), **agent),
         once=once,
         patience_s=20.0,
+        upkeep=Upkeep(Service(memory / "status.json")),
     )
 
 

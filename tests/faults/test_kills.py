@@ -80,3 +80,34 @@ def test_an_agent_that_is_killed_keeps_its_word_and_goes_on_at_the_next_start(
     assert status == 0, said
     assert device.lost(plan.log, range(PHOTOS)) == frozenset()
     assert clients.differences(plan, device_root) == []
+
+
+DEADLY = """
+import os, signal, sys
+from edge import photo
+from edge.agent import process
+read = photo.read
+def deadly(path):
+    if path.name == sys.argv[1]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(path)
+photo.read = deadly
+sys.exit(process.main(sys.argv[2:]))
+"""
+
+
+def test_a_photo_that_kills_the_agent_is_left_out_after_two_deaths_and_tried_again_later(
+    device_root: Path, tmp_path: Path
+) -> None:
+    device.put(tmp_path / "photos", range(PHOTOS))
+    plan = device.plan(device_root, tmp_path / "photos", once=True)
+    command = power.python("-c", DEADLY, device.name(3), process.to_text(plan, as_json=False))
+    assert [power.run_to_end(command)[0] for _ in range(3)] == [-9, -9, 0]
+    with device.reading(plan.log) as log:
+        assert log.execute("SELECT count(*) FROM classification").fetchone() == (PHOTOS - 1,)
+        [(path, code, tries)] = log.execute("SELECT path, failure_code, tries FROM file WHERE failure_code NOTNULL").fetchall()
+    assert (path, code, tries) == (device.name(3), "deadly", 1)
+    # Memory is free again, or the agent is a newer one: the next start tries it once more.
+    status, said = power.run_to_end(device.agent(plan))
+    assert status == 0, said
+    assert device.lost(plan.log, range(PHOTOS)) == frozenset()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
@@ -22,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from PIL import Image
 
 from edge import photo as photos
-from edge.agent import loop
+from edge.agent import examine, loop
 from edge.agent.config import Source
 from edge.agent.loop import Done, Help, Intake, Outcome, StopFlag, stopped_by_signals
 from edge.agent.watch import Candidate, Watch, scan
@@ -399,8 +400,7 @@ def test_card_with_a_bad_contact_costs_a_photo_nothing_but_time(place: Place, mo
     real = photos.read
 
     def halved(path: Path) -> photos.Photo:
-        whole = real(path)
-        return replace(whole, data=whole.data[:1500], sha256="0" * 64)
+        return photos.Photo(real(path).data[:1500])
 
     monkeypatch.setattr(photos, "read", halved)
     place.run()
@@ -612,6 +612,29 @@ def test_few_photos_are_not_worth_a_helper_and_new_ones_never_wait_for_one(place
         assert len(list(filter(None, intake.take_all(ready, lambda _: None)))) == 30
 
 
+def test_helper_that_has_nothing_to_do_gives_its_memory_back_and_comes_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_HELP_KEPT_S", -1.0)
+    for i in range(40):
+        put(place.photos / f"{i:02}.jpg", jpeg(5 + i))
+    found = list(scan(place.source, {}))
+    made: list[ShadeClassifier] = []
+    helpers: list[int] = []
+
+    def another() -> ShadeClassifier:
+        made.append(ShadeClassifier())
+        return made[-1]
+
+    with store.open_for_writing(place.database) as log:
+        intake = Intake(log, model(place.classifier), "device", help=Help(1, another))
+        for done in intake.take_all([*found[:20], None, *found[20:], None], lambda _: None):
+            if done is None:
+                helpers.append(sum("helper" in each.name for each in threading.enumerate()))
+        assert intake.counts == {Outcome.CLASSIFIED: 40}
+    assert (len(made), helpers) == (2, [0, 0])
+
+
 def test_without_memory_for_a_helper_one_core_does_it_all(place: Place) -> None:
     for i in range(12):
         put(place.photos / f"{i:02}.jpg", jpeg(5 + i))
@@ -630,6 +653,34 @@ def test_copies_in_several_hands_are_one_photo_with_one_answer(place: Place) -> 
     counts = place.run(help=Help(1, ShadeClassifier))
     assert counts == {Outcome.CLASSIFIED: 1, Outcome.DUPLICATE: 29}
     assert (place.count("photo"), place.count("classification"), place.count("file")) == (1, 1, 30)
+
+
+def test_large_live_photo_is_hashed_while_it_is_decoded_and_a_copy_of_it_is_found_out(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examine, "_HASHED_ASIDE_BYTES", 1)
+    asked_when_hashed: list[int] = []
+    hash_aside = photos.Photo.hash_aside
+
+    def hashed(photo: photos.Photo) -> None:
+        asked_when_hashed.append(place.classifier.asked)
+        hash_aside(photo)
+
+    monkeypatch.setattr(photos.Photo, "hash_aside", hashed)
+    for name, shade in (("a.jpg", 10), ("b.jpg", 250), ("c.jpg", 10)):
+        put(place.photos / name, jpeg(shade))
+    live = [replace(each, live=True) for each in scan(place.source, {})]
+    with store.open_for_writing(place.database) as log:
+        intake = Intake(log, model(place.classifier), "device")
+        assert [done.outcome for done in intake.take_all(live, lambda _: None) if done] == [
+            Outcome.CLASSIFIED,
+            Outcome.CLASSIFIED,
+            Outcome.DUPLICATE,
+        ]
+    assert asked_when_hashed == [0, 1, 2]  # before each was decoded
+    assert place.count("photo") == 2
+    rows = {row.path: row.sha256 for row in place.rows()}
+    assert rows == {name: hashlib.sha256((place.photos / name).read_bytes()).hexdigest() for name in rows}
 
 
 def test_file_that_a_helper_has_in_hand_is_not_taken_twice(place: Place) -> None:

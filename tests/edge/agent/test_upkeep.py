@@ -86,9 +86,9 @@ def decided(label: str, *top: tuple[str, float]) -> Decision:
 
 def preview_of(agent: Agent, label: str, *top: tuple[str, float], upkeep: Upkeep | None = None) -> tuple[str, bytes]:
     data = jpeg(10, side=64)
-    sha256 = photos.Photo(data, "ab" * 32).sha256
+    sha256 = photos.Photo(data).sha256
     state = (upkeep or agent.upkeep()).preview(photos.open_image(data), sha256, decided(label, *top))
-    path = agent.state / "previews" / "ab" / f"{sha256}.jpg"
+    path = agent.state / "previews" / sha256[:2] / f"{sha256}.jpg"
     return state, path.read_bytes() if path.exists() else b""
 
 
