@@ -12,7 +12,6 @@ import os
 import sys
 import traceback
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import typer
@@ -20,6 +19,7 @@ import typer.core
 import typer.main
 
 from edge.errors import FieldmarkError, one_line
+from edge.options import installed_version
 
 DEBUG_VARIABLE = "FIELDMARK_DEBUG"
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -135,18 +135,11 @@ app = typer.Typer(
 def door(ctx: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
     """Handle what is said before any command."""
     if version:
-        typer.echo(f"fieldmark {_version()}")
+        typer.echo(f"fieldmark {installed_version() or '(run from its source, not installed)'}")
         raise typer.Exit
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help(), err=True)
         raise typer.Exit(USAGE)
-
-
-def _version() -> str:
-    try:
-        return metadata.version("fieldmark")
-    except metadata.PackageNotFoundError:
-        return "(run from its source, not installed)"
 
 
 def main(arguments: list[str] | None = None) -> None:

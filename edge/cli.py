@@ -16,7 +16,7 @@ import typer
 
 from edge import cli_alerts, cli_log
 from edge.errors import DeviceError, one_line
-from edge.options import HERE, Csv, Db, Json, Root, log_path, print_json, print_objects, say, usage
+from edge.options import HERE, Csv, Db, Json, Root, installed_version, log_path, print_json, print_objects, say, usage
 
 app = typer.Typer(name="edge", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(cli_log.log_app)
@@ -126,6 +126,7 @@ def watch(
     that somebody is still writing is left until it is whole. SIGTERM and Ctrl-C finish the photo in hand.
     """
     from edge.agent import config, process, run, slots
+    from edge.model import classify
 
     settings = config.load(root)
     agent = settings.agent if settle is None else replace(settings.agent, settle_s=settle)
@@ -146,6 +147,8 @@ def watch(
         rules=settings.upkeep.rules,
         power=settings.power,
         reclassify=reclassify,
+        runtime=classify.usable_runtime(slot.manifest),
+        version=installed_version() or "unknown",
     )
     if _is_the_command():
         process.become(plan, as_json=as_json)

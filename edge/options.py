@@ -29,6 +29,16 @@ MOST = 2**63 - 1
 """SQLite's integers end here."""
 
 
+def installed_version() -> str | None:
+    """Fieldmark's own version; None where it is run from its source."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("fieldmark")
+    except metadata.PackageNotFoundError:
+        return None
+
+
 @contextmanager
 def usage() -> Iterator[None]:
     """An option's value that makes no sense is wrong usage."""

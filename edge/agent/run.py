@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 
 from edge import decode_cost, pathtext
@@ -50,6 +49,8 @@ class Plan:
         species: labels of the animals that occur here; all if None.
         power: how much of the device it may use.
         reclassify: also classify the photos in the log that this model has not seen, the newest first.
+        runtime: the one to use; the first installed one that passed the gate if None.
+        version: of Fieldmark, for the log.
     """
 
     device: str
@@ -64,6 +65,8 @@ class Plan:
     species: tuple[str, ...] | None = None
     power: Power = field(default_factory=Power)
     reclassify: bool = False
+    runtime: str | None = None
+    version: str = "unknown"
     upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
     rules: tuple[Rule, ...] = ()
 
@@ -125,7 +128,9 @@ class Slot:
             ModelError: no runtime that passed the gate is installed, or the model does not load.
             ConfigError: the bundle does not know one of the species.
         """
-        return Classifier(self.model, self.manifest, threads=plan.agent.threads, species=plan.species)
+        return Classifier(
+            self.model, self.manifest, name=plan.runtime, threads=plan.agent.threads, species=plan.species
+        )
 
 
 def read_slot(plan: Plan) -> Slot:
@@ -218,7 +223,7 @@ def _upkeep(plan: Plan, model: Model, log: Log, say: Callable[[str], None]) -> U
         "model": model.bundle.model_digest,
         "runtime": model.classifier.runtime,
         "development": model.development,
-        "version": _version(),
+        "version": plan.version,
     }
     job = Job(
         state=plan.slot.parent.parent,
@@ -281,7 +286,7 @@ class Pulse:
         self._clock_ok = knows_the_time()
         log.add_run(
             plan.device,
-            version=_version(),
+            version=plan.version,
             model_digest=model.bundle.model_digest,
             boot_id=_boot_id(),
             clock_ok=self._clock_ok,
@@ -326,13 +331,6 @@ def _was_set() -> bool:
         state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(1024)))  # no mode is set: it only asks
         return 0 <= state < 5
     return False
-
-
-def _version() -> str:
-    try:
-        return metadata.version("fieldmark")
-    except metadata.PackageNotFoundError:  # run from its source
-        return "unknown"
 
 
 def _boot_id() -> str | None:

@@ -12,7 +12,6 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,7 +39,9 @@ class Installed:
 
 
 def installed() -> tuple[Installed, ...]:
-    """The runtimes on this machine, the preferred one first. Nothing is imported."""
+    """The runtimes on this machine, the preferred one first. None of them is imported."""
+    from importlib import metadata  # 2 MB that the agent, which is told its runtime, can do without
+
     found = []
     for name, (distribution, _) in _RUNTIMES.items():
         if importlib.util.find_spec(name) is not None:
