@@ -1,7 +1,8 @@
 """How much memory does the agent need? Starts ``fieldmark watch`` as a device does, feeds it photos, asks the kernel.
 
 The agent runs as a child process, long-running, on a device root with a bundle. Photos appear in its folder one after
-the other; once the log holds a row for each, VmRSS and VmHWM of the child are read from ``/proc``. Linux only.
+the other; once the log holds a row for each, VmRSS and VmHWM of the child are read from ``/proc``. Beside it what
+numpy, the runtime and the model need alone, without an agent. Linux only.
 """
 
 from __future__ import annotations
@@ -25,9 +26,23 @@ from edge.errors import LogError
 from edge.log import store
 from edge.model import runtime
 
-MOST_MB = 90.0
+MOST_MB = 80.0
+SIDES = (224, 320)
 REAL_PHOTOS, DRAWN_PHOTOS = 56, 4
 _POLL_S, _PATIENCE_S = 0.05, 180.0
+
+_ALONE = [
+    (
+        "numpy, runtime and model alone",
+        "import importlib, numpy, os\n"
+        "interpreter = importlib.import_module(sys.argv[3] + '.interpreter').Interpreter(\n"
+        "    model_path=os.path.join(sys.argv[1], 'model.tflite'), num_threads=1)\n"
+        "interpreter.allocate_tensors()\n"
+        "given = interpreter.get_input_details()[0]\n"
+        "interpreter.set_tensor(given['index'], numpy.zeros(given['shape'], given['dtype']))\n"
+        "interpreter.invoke()",
+    )
+]
 
 # What the watching process loads, in an order in which each line shows what it alone adds.
 _LOADED = [
@@ -42,7 +57,7 @@ _LOADED = [
         "from pathlib import Path\n"
         "from edge.model import bundle, classify\n"
         "model, manifest = (Path(sys.argv[1], name).read_bytes() for name in (bundle.MODEL, bundle.MANIFEST))\n"
-        "classifier = classify.Classifier(model, bundle.parse_manifest(manifest))",
+        "classifier = classify.Classifier(model, bundle.parse_manifest(manifest), name=sys.argv[3])",
     ),
     (
         "the first answer",
@@ -57,7 +72,9 @@ def main() -> None:
     options = report.parser("agent_memory", __doc__)
     material.add_data_option(options)
     material.add_bundle_option(options)
-    options.add_argument("--side", type=int, default=320, help="input side of the bundle that is trained; default 320")
+    options.add_argument(
+        "--side", type=int, action="append", help="input side of the bundle that is trained; default 224 and 320"
+    )
     options.add_argument("--runtime", choices=runtime.NAMES, action="append", help="default: all installed ones")
     options.add_argument(
         "--breakdown", action="store_true", help="also what each import adds, and the largest mappings"
@@ -68,23 +85,37 @@ def main() -> None:
 
 
 def _measure(options: argparse.Namespace, scratch: Path) -> Result:
-    bundle = material.bundle(options, scratch, options.side)
     photos = _photos(options.data, scratch / "photos")
-    claims, detail = [], {}
-    preferred = runtime.installed()[0].name
-    for name in options.runtime or [each.name for each in runtime.installed()]:
-        admitted = material.for_runtime(bundle, name, scratch)
-        if admitted is None:
-            report.say(f"{name}: the bundle did not pass the gate there.")
-            continue
-        slot = material.device(admitted, scratch / f"device-{name}")
-        watched = _watch(scratch / f"device-{name}", photos, scratch / f"watched-{name}", options.breakdown)
-        detail[name] = {"input": slot.manifest.input.width, **watched}
-        if options.breakdown:
-            detail[name]["loaded, MB resident after each"] = _load_in_order(slot.path, photos[-1], scratch)
-        what = f"agent's peak memory over {len(photos)} photos, {name}"
-        claims.append(Claim(what, watched["peak_mb"], "MB", MOST_MB if name == preferred else None))
+    claims: list[Claim] = []
+    detail: dict[str, Any] = {}
+    for side in options.side or ([0] if options.bundle else SIDES):
+        bundle = material.bundle(options, scratch, side)
+        for name in options.runtime or [each.name for each in runtime.installed()]:
+            found = _on(bundle, name, photos, scratch / f"{name}-{side}", options.breakdown)
+            if found is None:
+                report.say(f"{name}: the bundle did not pass the gate there.")
+                continue
+            what = f"{name}, input {found['input']}"
+            detail[what] = found
+            most = MOST_MB if name == runtime.installed()[0].name else None
+            claims.append(Claim(f"agent's memory after {len(photos)} photos, {what}", found["resident_mb"], "MB", most))
+            claims.append(Claim(f"its peak, {what}", found["peak_mb"], "MB"))
+            claims.append(Claim(f"numpy, runtime and model alone, {what}", found["alone_mb"], "MB"))
     return Result("agent_memory", claims, {"photos": len(photos), "drawn_12_megapixels": DRAWN_PHOTOS}, detail)
+
+
+def _on(bundle: Path, name: str, photos: list[Path], scratch: Path, breakdown: bool) -> dict[str, Any] | None:
+    """One bundle on one runtime; None where it may not run on it."""
+    scratch.mkdir()
+    admitted = material.for_runtime(bundle, name, scratch)
+    if admitted is None:
+        return None
+    slot = material.device(admitted, scratch / "device")
+    found = {"input": slot.manifest.input.width, **_watch(scratch / "device", photos, scratch / "watched", breakdown)}
+    [found["alone_mb"]] = _load_in_order(_ALONE, scratch, slot.path, photos[-1], name).values()
+    if breakdown:
+        found["loaded, MB resident after each"] = _load_in_order(_LOADED, scratch, slot.path, photos[-1], name)
+    return found
 
 
 def _photos(data: Path, folder: Path) -> list[Path]:
@@ -102,7 +133,7 @@ def _photos(data: Path, folder: Path) -> list[Path]:
 def _watch(root: Path, photos: list[Path], folder: Path, breakdown: bool) -> dict[str, Any]:
     """Run the agent until every photo has its row; its memory in MB (10^6 bytes)."""
     folder.mkdir()
-    report.say(f"watching with the bundle in {root.name}, {len(photos)} photos ...")
+    report.say(f"{root.parent.name}: watching, {len(photos)} photos ...")
     command = material.python("fieldmark", "watch", folder, "--root", root, "--settle", "0.2")
     with (root.parent / f"{root.name}.stderr").open("w+b") as said:
         agent = subprocess.Popen(command, cwd="/", env=material.environment(root.parent), stdout=said, stderr=said)
@@ -166,19 +197,19 @@ def _mappings(pid: int, most: int = 14) -> dict[str, float]:
     return {name: kib * 1024 / 1e6 for name, kib in largest}
 
 
-def _load_in_order(slot: Path, photo: Path, scratch: Path) -> dict[str, float]:
-    """Import what the agent imports, bit by bit, in a fresh process; resident MB after each."""
+def _load_in_order(steps: list[tuple[str, str]], scratch: Path, *arguments: Path | str) -> dict[str, float]:
+    """Take the steps one after the other in a fresh process; resident MB after each."""
     lines = ["import sys", "def resident():", "    for line in open('/proc/self/status'):",
              "        if line.startswith('VmRSS'): print(int(line.split()[1]) * 1024 / 1e6)"]  # fmt: skip
-    for _, step in _LOADED:
+    for _, step in steps:
         lines += [step, "resident()"]
-    command = [sys.executable, "-P", "-c", "\n".join(lines), str(slot), str(photo)]
+    command = [sys.executable, "-P", "-c", "\n".join(lines), *map(str, arguments)]
     done = subprocess.run(
         command, cwd="/", env=material.environment(scratch), capture_output=True, text=True, check=False
     )
     if done.returncode:
         sys.exit(f"the breakdown failed: {done.stderr.strip()[-400:]}")
-    return dict(zip((name for name, _ in _LOADED), map(float, done.stdout.split()), strict=True))
+    return dict(zip((name for name, _ in steps), map(float, done.stdout.split()), strict=True))
 
 
 if __name__ == "__main__":

@@ -234,24 +234,25 @@ class Intake:
         try:
             for candidate in ready:
                 if candidate is None:
-                    self._in_a_row = 0
                     yield from self._finish(put_back)
-                    self._let_go(time.monotonic() - _HELP_KEPT_S)
+                    self._rest()
                     yield None
                 else:
                     yield from self._hand_on(candidate, put_back)
             yield from self._finish(put_back)
         finally:
-            self._let_go()
+            self._close()
 
-    def _let_go(self, idle_since_s: float = math.inf) -> None:
-        """End the helpers that were given nothing since."""
-        before = len(self._helping)
-        self._close(idle_since_s)
-        if len(self._helping) < before:
+    def _rest(self) -> None:
+        """Give memory back, since it may be long until the next photo."""
+        helping = len(self._helping)
+        self._close(time.monotonic() - _HELP_KEPT_S)
+        if self._in_a_row or len(self._helping) < helping:
             decode_cost.give_freed_back()
+        self._in_a_row = 0
 
-    def _close(self, idle_since_s: float) -> None:
+    def _close(self, idle_since_s: float = math.inf) -> None:
+        """End the helpers that were given nothing since."""
         for each in self._helping:
             if each.last_s < idle_since_s:
                 each.helper.close()
