@@ -45,9 +45,10 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 80_000_000
 """The largest sensors in camera traps give 48 megapixels; a small file can claim 60,000 x 60,000."""
 
-_DATETIME_ORIGINAL, _DATETIME = 0x9003, 0x0132
-_OFFSET_ORIGINAL, _OFFSET = 0x9011, 0x9010
-_SUBSEC_ORIGINAL = 0x9291
+_TIMES = ((0x9003, 0x9291), (0x9004, 0x9292), (0x0132, 0x9290))  # original, digitized, changed; their fractions
+_OFFSETS = (0x9011, 0x9012, 0x9010)
+_YEARS = range(1900, 2200)
+"""Beyond is no time that a camera has, and corrections could leave the calendar."""
 _EXIF_IFD = 0x8769
 _MAKE, _MODEL = 0x010F, 0x0110
 _SERIAL, _TEMPERATURE, _MAKER_NOTE = 0xA431, 0x9400, 0x927C
@@ -359,7 +360,7 @@ def _broken_scans(image: Image.Image, data: bytes) -> str | None:
 
 
 def _flat_is_zeros(data: bytes) -> bool:
-    """Whether zeros can be a flat part of the picture: only where "end of block" has the code of zeros in every table."""
+    """Whether zeros can be a flat part of the picture: only where they are every table's code for "end of block"."""
     for marker, at, end in decode_cost.segments(data):
         while marker == _TABLES and at + 17 < end:  # class and number, sixteen counts, as many values
             if data[at] >> 4 == 1 and data[at + 17] != 0:
@@ -407,22 +408,22 @@ def orientation(image: Image.Image) -> int:
 
 
 def taken(path: Path, modified_s: float, image: Image.Image | None, utc_offset: str | None = None) -> Taken:
-    """When a photo was taken: EXIF ``DateTimeOriginal``, else a pattern in the file name, else the file's time.
+    """When a photo was taken: as EXIF has it (original, else digitized, else changed), else a pattern in the file name,
+    else the file's time.
 
     Args:
         path: only its name is read.
         modified_s: the file's modification time, seconds since 1970.
         image: the opened photo, or None where it does not open.
-        utc_offset: the camera's offset, ``+hh:mm``, where the user said it. EXIF's own offset goes first.
+        utc_offset: the camera's offset, ``+hh:mm``, where the user said it. EXIF's own offset goes first, and ``Z`` in
+            a name.
     """
-    offset = utc_offset
-    local: str | None = None
+    local, own_offset = _exif_time(image) if image is not None else (None, None)
     source = "exif"
-    if image is not None:
-        local, exif_offset = _exif_time(image)
-        offset = exif_offset or offset
     if local is None:
-        local, source = _name_time(path.name), "name"
+        source = "name"
+        local, own_offset = _name_time(path.name, own_offset)
+    offset = own_offset or utc_offset
     flags = [] if offset else ["offset-assumed"]
     zone = offset or "+00:00"
     if source != "exif":
@@ -450,38 +451,47 @@ def _file_time(modified_s: float, zone: timezone) -> str:
 def _exif_time(image: Image.Image) -> tuple[str | None, str | None]:
     try:
         exif = _exif(image)
-        detail = exif.get_ifd(_EXIF_IFD)
-        raw = detail.get(_DATETIME_ORIGINAL) or exif.get(_DATETIME)
-        offset = detail.get(_OFFSET_ORIGINAL) or detail.get(_OFFSET)
-        subsec = _text(detail.get(_SUBSEC_ORIGINAL))
+        values = {**exif.get_ifd(_EXIF_IFD), _TIMES[-1][0]: exif.get(_TIMES[-1][0])}
+        times = [(_parse_exif(_text(values.get(tag))), _text(values.get(fraction))) for tag, fraction in _TIMES]
+        offsets = [_text(values.get(tag)) for tag in _OFFSETS]
     except Exception:  # broken EXIF costs the facts in it, not the photo
         return None, None
-    local = _parse_exif(_text(raw))
+    local, subsec = next((each for each in times if each[0]), (None, None))
     if local and subsec and re.fullmatch(r"[0-9]+", subsec):
         local = f"{local}.{subsec[:6]}"
-    text = _text(offset)
-    return local, text if text and re.fullmatch(r"[+-](0\d|1[0-4]):[0-5]\d", text, re.ASCII) else None
+    offset = next(filter(None, offsets), "")
+    return local, offset if re.fullmatch(r"[+-](0\d|1[0-4]):[0-5]\d", offset, re.ASCII) else None
 
 
 def _parse_exif(text: str | None) -> str | None:
-    """``2024:05:01 06:12:09`` to ISO; None for what is not a time (``0000:00:00 00:00:00`` is common)."""
-    match = re.match(r"(\d{4})[:\-/](\d\d)[:\-/](\d\d)[ T](\d\d):(\d\d):(\d\d)", text or "")
-    return _iso(*match.groups()) if match else None
-
-
-def _name_time(name: str) -> str | None:
-    """A time written as ``20240501_061209``, ``2024-05-01 06.12.09`` and the like inside a file name."""
-    match = re.search(
-        r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_ T.]{1,2}(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)", name
+    """``2024:05:01 06:12:09`` to ISO; None for what is not a time (``0000:00:00 00:00:00`` is common), or of which the
+    half of the day is in words."""
+    match = re.match(
+        r"(\d{4})[:\-/]([\d ]\d)[:\-/]([\d ]\d)[ T]([\d ]\d):([\d ]\d):([\d ]\d)(?! ?[AaPp]\.?[Mm])", text or ""
     )
     return _iso(*match.groups()) if match else None
 
 
+def _name_time(name: str, offset: str | None) -> tuple[str | None, str | None]:
+    """A time written as ``20240501_061209``, ``2024-05-01 06.12.09``, ``20240501061209123`` and the like inside a file
+    name, and its offset where a ``Z`` says that it is UTC."""
+    match = re.search(
+        r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_ T.]{0,2}"
+        r"(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(\d{3})?(?!\d)(Z(?![A-Za-z]))?",
+        name,
+    )
+    local = _iso(*match.groups()[:6]) if match else None
+    if not match or not local:
+        return None, offset
+    return f"{local}.{match[7]}" if match[7] else local, "+00:00" if match[8] else offset
+
+
 def _iso(*parts: str) -> str | None:
     try:
-        return datetime(*(int(part) for part in parts)).isoformat()  # type: ignore[arg-type]
+        moment = datetime(*(int(part) for part in parts))  # type: ignore[arg-type]
     except ValueError:
         return None
+    return moment.isoformat() if moment.year in _YEARS else None
 
 
 def _zone(offset: str) -> timezone:

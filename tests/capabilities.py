@@ -25,6 +25,7 @@ import pytest
 from edge.errors import FieldmarkError
 from edge.model import run, runtime
 from tests import colour_model
+from tests.deploy import live_systemd
 from tests.faults import power
 
 REQUIRE_VARIABLE = "FIELDMARK_REQUIRE"
@@ -124,6 +125,25 @@ def _loop_mounts() -> str | None:
     return None
 
 
+def _systemd_analyze() -> str | None:
+    """Its ``security`` reads a file of its own accord from version 250 on."""
+    if shutil.which("systemd-analyze") is None:
+        return "the systemd-analyze program is not installed"
+    unit = ROOT / "deploy" / "systemd" / "fieldmark.service"
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
+    return _fails(command, timeout_s=60, says="Overall exposure level")
+
+
+def _live_systemd() -> str | None:
+    """Whether a systemd can be started beside this machine's own: root, namespaces, cgroups, an overlay."""
+    with tempfile.TemporaryDirectory(prefix="fieldmark-systemd-") as folder:
+        try:
+            with live_systemd.booted(Path(folder)):
+                return None
+        except OSError as error:
+            return str(error)
+
+
 def _faketime() -> str | None:
     if shutil.which("faketime") is None:
         return "the faketime program is not installed"
@@ -168,6 +188,8 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "strace": _strace,
     "browser": _browser,
     "loop_mounts": _loop_mounts,
+    "systemd_analyze": _systemd_analyze,
+    "live_systemd": _live_systemd,
     "faketime": _faketime,
     "eatmydata": _eatmydata,
     "real_photos": _real_photos,

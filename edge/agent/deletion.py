@@ -11,6 +11,7 @@ import hashlib
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ from edge.log import store
 from edge.log.store import FileKey, Log
 from edge.photo import MAX_BYTES
 
-MOST_AT_ONCE = 50
+MOST_AT_ONCE, MOST_S = 50, 5.0
+"""So many originals, or those of so long a time, are one round: each is read whole before, from a card that may be
+slow, and meanwhile nobody looks for photos or hears SIGTERM."""
 _ROWS_AT_ONCE = 5_000
 _BLOCK = 2**20
 
@@ -109,6 +112,7 @@ class Deleter:
         days: Days,
         *,
         say: Callable[[str], None] = lambda line: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Set up, and finish or drop what an earlier run planned.
 
@@ -117,19 +121,21 @@ class Deleter:
             sources: the folders of this run. What lies elsewhere is kept.
             days: how old a row is.
             say: told of each deletion, and once of each reason for which files are kept.
+            monotonic: replaced in tests.
 
         Raises:
             LogError: the log cannot be written.
         """
         self._log, self._device, self._policies, self._say = log, device, policies, say
-        self._days = days
+        self._days, self._monotonic = days, monotonic
         self._sources = {pathtext.to_text(source): source for source in sources}
         self._said: set[str] = set()
         self._after: dict[str, int] = {}
         self._settle_planned()
 
     def round(self, now: datetime, *, clock_ok: bool, note: bool = True) -> Deletions:
-        """Delete at most :data:`MOST_AT_ONCE` originals; call it while no photo waits, some minutes apart.
+        """Delete at most :data:`MOST_AT_ONCE` originals of each policy, for at most about :data:`MOST_S`; call it while
+        no photo waits, some minutes apart.
 
         Args:
             now: with a time zone.
@@ -143,7 +149,12 @@ class Deleter:
         if not clock_ok:
             return Deletions()
         deleted, freed_bytes, kept = 0, 0, list[str]()
-        for policy, chosen in self._next(now, note=note):
+        end_s = self._monotonic() + MOST_S
+        chosen_now = self._next(now, note=note)
+        for number, (policy, chosen) in enumerate(chosen_now):
+            if self._monotonic() >= end_s:
+                self._go_on_with(chosen_now[number:])
+                break
             trouble = self._delete(policy, chosen)
             if trouble:
                 kept.append(f"{chosen.key.path}: {trouble}")
@@ -176,6 +187,11 @@ class Deleter:
         reached = found[-1].file_id if len(found) == MOST_AT_ONCE else up_to_id
         self._after[policy.name] = reached if reached < old_id else 0
         return found
+
+    def _go_on_with(self, left: list[tuple[Delete, Chosen]]) -> None:
+        """Have the next round begin with what this one had no time for."""
+        for policy, chosen in reversed(left):
+            self._after[policy.name] = chosen.file_id - 1
 
     def _delete(self, policy: Delete, chosen: Chosen) -> str | None:
         """Delete one file, or say why it is kept."""
@@ -232,6 +248,14 @@ class _Found:
         """That it holds what was classified."""
         if _digest(self.descriptor, self.facts.st_size) != sha256:
             raise _Kept("it has another content than when it was logged")
+
+    def sync(self) -> None:
+        """Have it on the disk, whoever wrote it: a power cut must not take the copy after the original."""
+        try:
+            os.fsync(self.descriptor)
+            os.fsync(self.folder)
+        except OSError as error:
+            raise _Kept(f"it cannot be synced: {error.strerror}") from error
 
     def check_may_go(self) -> None:
         """That its folder can be written, so that no plan is made in vain each time."""
@@ -295,6 +319,7 @@ def _copy(policy: Delete, chosen: Chosen, found: _Found) -> str:
             if (copy.facts.st_dev, copy.facts.st_ino) == (found.facts.st_dev, found.facts.st_ino):
                 raise _Kept("the copy is the file itself, under another name")
             copy.check(chosen.sha256)
+            copy.sync()
     except _Kept as error:
         raise _Kept(f"there is no copy of it in {place}: {error}") from error
     return f"{place.rstrip('/')}/{chosen.key.path}"

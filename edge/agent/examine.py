@@ -227,6 +227,8 @@ def _decoded(
     if classified and classified(finding.photo.sha256):
         return opened.finding(Outcome.DUPLICATE)
     damage = photos.damage(opened.image, opened.photo.data)
+    if damage and opened.candidate.early:  # the rest may still come into a file that was made long enough before
+        return Finding(opened.candidate, Outcome.EARLY, reason=f"tried again once it has settled: {damage}")
     answer = replace(answer, decision=sure(answer.decision, damage))
     state = _preview(preview, opened.image, finding.photo.sha256, answer.decision)
     facts = replace(finding.photo, damaged=damage is not None, preview=state)

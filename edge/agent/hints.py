@@ -72,6 +72,8 @@ class FileEvents:
             self._watches[folder] = self._observer.schedule(
                 self._handler, str(folder), recursive=True, event_filter=_FILES + _FOLDERS
             )
+        except FileNotFoundError:
+            return None  # the search says so, and it is listened to again once it is there
         except OSError as error:
             reason = error.strerror or str(error)
             return f"{folder}: no file events here ({reason}); it is searched at intervals."

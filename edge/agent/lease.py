@@ -13,12 +13,12 @@ import os
 import signal
 import stat
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+
+from edge.agent.mounts import filesystem
 
 # A network folder's server does not know who writes on another machine, or refuses every lease.
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "virtiofs"})
-_MOUNTS = Path("/proc/self/mountinfo")
 
 
 class Writer(enum.Enum):
@@ -56,7 +56,7 @@ def look(path: Path) -> Look | None:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             return None
-        if _filesystem(facts.st_dev) in _NETWORK:
+        if filesystem(facts.st_dev) in _NETWORK:
             return _seen(facts, Writer.UNKNOWN)
         writer = _take(descriptor)
         try:
@@ -92,18 +92,3 @@ def _unopened(path: Path) -> Look | None:
 def _seen(facts: os.stat_result, writer: Writer) -> Look:
     # Copying with `cp -p` sets the modification time back; the inode's own time cannot be set.
     return Look(facts.st_size, facts.st_mtime_ns, max(facts.st_mtime, facts.st_ctime), writer)
-
-
-@lru_cache(maxsize=64)
-def _filesystem(device: int) -> str:
-    """The type of the file system on a device number; empty where it is not listed."""
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        lines = _MOUNTS.read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    for line in lines:  # proc(5): ID parent major:minor root mount-point options [tags] - type source options
-        left, _, right = line.partition(" - ")
-        if right and left.split()[2:3] == [wanted]:
-            return right.split()[0].lower()
-    return ""

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -198,6 +198,7 @@ class Intake:
         self._help = help or Help(0, lambda: model.classifier)
         self._preview, self._alerts, self._survived = preview, alerts, in_hand
         self._retries = log.retries(model.bundle.model_digest)
+        self._logged = log.sources(device)
         self._in_hand: set[FileKey] = set()
         self._held = _Held()
         self._found: Found = queue.SimpleQueue()
@@ -407,8 +408,14 @@ class Intake:
         return FileFacts(self._key(finding.candidate), finding.taken, source.station, source.camera)
 
     def _key(self, candidate: Candidate) -> FileKey:
+        """The file as the log has it: a run that searched a folder above or below this source may have found it."""
         source = _source_text(candidate.source.path)
-        return FileKey(self._device, source, candidate.text, candidate.size_bytes, candidate.mtime_ns)
+        own = FileKey(self._device, source, candidate.text, candidate.size_bytes, candidate.mtime_ns)
+        for other, path in _elsewhere(source, candidate.text, self._logged):
+            key = replace(own, source=other, path=path)
+            if self._log.seen(own) is None and self._log.seen(key):
+                return key
+        return own
 
     def _detection(self, answer: Answer) -> Detection:
         decision = answer.decision
@@ -427,3 +434,12 @@ class Intake:
 @lru_cache(maxsize=64)
 def _source_text(path: Path) -> str:
     return pathtext.to_text(path)
+
+
+def _elsewhere(source: str, path: str, logged: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """A file's names below other folders of the log."""
+    whole = f"{source.rstrip('/')}/{path}"
+    for other in logged:
+        start = f"{other.rstrip('/')}/"
+        if other != source and whole.startswith(start):
+            yield other, whole.removeprefix(start)

@@ -118,7 +118,7 @@ def result_lines(result: Result, log: Path) -> list[str]:
     counts = result.outcomes
     rows = counts["classified"] + counts["duplicate"] + counts["failed"]
     lines = [
-        f"{counted(rows, 'new file')} in {log}: {counts['classified']} classified, {counts['duplicate']} copies, "
+        f"{counted(rows, 'file')} taken into {log}: {counts['classified']} classified, {counts['duplicate']} copies, "
         f"{counts['failed']} failed; {result.already} were in it before."
     ]
     if again := counts["reclassified"]:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def choose_sources(
     else:
         real = _real(folder)
         sources = (next((source for source in config.sources if _real(source.path) == real), Source(real)),)
-    return tuple(
+    chosen = tuple(
         replace(
             source,
             path=_real(source.path),
@@ -112,6 +112,11 @@ def choose_sources(
         )
         for source in sources
     )
+    for inner in chosen:
+        for outer in chosen:
+            if inner is not outer and inner.path.is_relative_to(outer.path):
+                raise ConfigError(f"the source {inner.path} lies in the source {outer.path}. Keep one of them.")
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -172,12 +177,10 @@ def run(
         LogError: the log cannot be opened or written. What was committed stays.
     """
     decode_cost.give_memory_back()
-    slot = read_slot(plan)
-    model = load_model(plan, slot)
-    started(model)
     with (
         closing(FileEvents()) as hints,
-        stopped_by_signals(hints.wake) as stop,
+        stopped_by_signals(hints.wake) as stop,  # also while the model is loaded, which takes seconds on a small device
+        nullcontext(_loaded(plan, started)) as (slot, model),
         damage.open_or_set_aside(plan.log, say) as log,
     ):
         upkeep = _upkeep(plan, model, log, say)
@@ -215,6 +218,13 @@ def run(
         upkeep.end(stopped=stop.is_set())
         outcomes = {outcome.value: intake.counts[outcome] for outcome in Outcome}
         return Result(outcomes, watch.already, watch.not_ready, stop.is_set())
+
+
+def _loaded(plan: Plan, started: Callable[[Model], None]) -> tuple[Slot, Model]:
+    slot = read_slot(plan)
+    model = load_model(plan, slot)
+    started(model)
+    return slot, model
 
 
 def _upkeep(plan: Plan, model: Model, log: Log, say: Callable[[str], None]) -> Upkeep:

@@ -98,6 +98,7 @@ class Guard:
         space: Space,
         *,
         ballast: Path | None = None,
+        lay_down: bool = True,
         look: Callable[[Path], Room] = room,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -105,7 +106,8 @@ class Guard:
 
         Args:
             folder: of the log.
-            ballast: the file; on the same file system. None where none is wanted.
+            ballast: the file; on the same file system. None where there is no place for one.
+            lay_down: whether the file is made where there is plenty; one that is there is given up all the same.
             look: replaced in tests.
             say: told when the level changes.
 
@@ -113,7 +115,7 @@ class Guard:
             DeviceError: the folder is not there.
         """
         self._folder, self._space, self._look, self._say = folder, space, look, say
-        self._ballast = ballast
+        self._ballast, self._may_lay_down = ballast, lay_down
         self.level = Level.PLENTY
         self.room = look(folder)
         self.check()
@@ -128,7 +130,7 @@ class Guard:
         before, level = self.level, self._read(self.level)
         if level is Level.ONLY_LOG and self._give_up():
             self._say(f"only {self.room.free_bytes // MB} MB were free beside the log: the ballast file was given up.")
-            level = self._read(level)
+            level = self._read(before)  # what it held counts at once, without the margin for getting better
         self.level = level
         if level != before:
             self._say(_sentence(level, self.room))
@@ -169,20 +171,11 @@ class Guard:
         return next_level(level, self.room, self._space)
 
     def _give_up(self) -> bool:
-        if self._ballast is None:
-            return False
-        try:
-            self._ballast.unlink()
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            self._say(f"{self._ballast}: the ballast file cannot be deleted: {error.strerror}.")
-            return False
-        return True
+        return self._ballast is not None and _unlink(self._ballast, self._say)
 
     def _lay_down(self) -> None:
         """Make the ballast file where that leaves plenty. One that is half made, as after a power cut, is made anew."""
-        if self._ballast is None:
+        if self._ballast is None or not self._may_lay_down:
             return
         length_bytes = self._space.ballast_mb * MB
         missing_bytes = length_bytes - self.ballast_bytes
@@ -194,6 +187,39 @@ class Guard:
                 _fill(self._ballast, length_bytes)
         except OSError as error:
             self._say(f"{self._ballast}: the ballast file cannot be made: {error.strerror}.")
+
+
+def give_way(
+    log: Path,
+    ballast: Path,
+    space: Space,
+    *,
+    look: Callable[[Path], Room] = room,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Give up the ballast file before the log is opened, if that is what it is for now: on a full disk SQLite cannot
+    even open a log, and an agent that ended there would end at each start again.
+
+    Args:
+        log: the log's file, perhaps not there yet.
+    """
+    try:
+        low = next_level(Level.PLENTY, look(log.parent), space) is Level.ONLY_LOG
+    except DeviceError:  # there is no such folder; whoever opens the log says so
+        return
+    if low and ballast.parent == log.parent and _unlink(ballast, say):
+        say(f"{log.parent} is all but full: the ballast file was given up.")
+
+
+def _unlink(ballast: Path, say: Callable[[str], None]) -> bool:
+    try:
+        ballast.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        say(f"{ballast}: the ballast file cannot be deleted: {error.strerror}.")
+        return False
+    return True
 
 
 def _fill(path: Path, length_bytes: int) -> None:

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,7 @@ class Job:
         device: its id.
         sources: the folders of the photos.
         event_gap_s: see :mod:`edge.agent.config`.
-        once: the run only drains a backlog; it lays no ballast down.
+        once: the run only drains a backlog: it lays no ballast down, and tidies up at its end.
         facts: for the status file: bundle, model, runtime, version.
     """
 
@@ -91,8 +91,8 @@ class Upkeep:
         self._notifier = notifier or Notifier.from_environment()
         self._monotonic, self._clock_ok = monotonic, clock_ok
         job.state.mkdir(parents=True, exist_ok=True)
-        ballast = None if job.once or job.log.parent != job.state else job.state / "ballast"
-        self.guard = Guard(job.log.parent, settings.space, ballast=ballast, say=say)
+        ballast = job.state / "ballast" if job.log.parent == job.state else None
+        self.guard = Guard(job.log.parent, settings.space, ballast=ballast, lay_down=not job.once, say=say)
         self._previews = previews.Previews(job.state / "previews", settings.space.previews_mb * MB)
         self._alerts = Alerts(rules, _events(log.path, job.event_gap_s) if rules else Events(job.event_gap_s))
         days = Days(job.state / "days.json")
@@ -102,6 +102,7 @@ class Upkeep:
         self.in_hand = InHand(status.parent / "in-hand")
         self._counts, self._failures = Counter[str](), Counter[str]()
         self._last: dict[str, Any] | None = None
+        self._metrics_failed = False
         self._looked_s = self._measured_s = float("-inf")
         self._delete_s = monotonic() + FIRST_DELETE_S
 
@@ -181,9 +182,15 @@ class Upkeep:
             self._tell("waiting", queue)
 
     def end(self, *, stopped: bool) -> None:
-        """The run ends: as asked, or since the backlog is empty."""
+        """The run ends: as asked, or since the backlog is empty. The latter is the one quiet moment of a device that
+        wakes, drains and sleeps."""
         if stopped:
             self._notifier.stopping()
+        elif self._job.once:
+            while self._make_room():
+                pass
+            self._delete_s = self._monotonic()
+            self._delete()
         self._tell("ended", None)
 
     def _look_at_space(self) -> None:
@@ -195,15 +202,16 @@ class Upkeep:
             except DeviceError as error:  # the disk is gone, and the log will say so
                 self._say(str(error))
 
-    def _make_room(self) -> None:
+    def _make_room(self) -> int:
         try:
             released = self._previews.make_room(self._log)
         except (FieldmarkError, OSError) as error:
             self._say(f"the oldest previews cannot be released: {error}")
-            return
+            return 0
         if released:
             most_mb = self._settings.space.previews_mb
             self._say(f"{released} of the oldest previews released: all together may take {most_mb} MB.")
+        return released
 
     def _delete(self) -> None:
         now_s = self._monotonic()
@@ -215,7 +223,8 @@ class Upkeep:
                 self._say(str(error))
 
     def _tell(self, state: str, queue: int | None) -> None:
-        if not self.guard.anything and state != "ended" and self._on_the_same_disk:
+        status, path = self._settings.service.status_file, self._settings.service.prometheus
+        if state != "ended" and not self._may_write(status):
             return
         values = {
             "counts": dict(self._counts),
@@ -227,21 +236,22 @@ class Upkeep:
             **health.report(),
         }
         whole = self._status.write(state, values)
-        path, now_s = self._settings.service.prometheus, self._monotonic()
-        if path and self.guard.anything and (state == "ended" or now_s - self._measured_s >= METRICS_EVERY_S):
+        now_s = self._monotonic()
+        if path and self._may_write(path) and (state == "ended" or now_s - self._measured_s >= METRICS_EVERY_S):
             self._measured_s = now_s
             try:
                 replace_file(path, metrics.text(whole).encode())
-            except OSError as error:
-                self._say(f"{path}: the metrics cannot be written: {error.strerror}.")
-                self._settings = replace(self._settings, service=replace(self._settings.service, prometheus=None))
+            except OSError as error:  # tried again: a folder may come, and a full disk be freed
+                if not self._metrics_failed:
+                    self._say(f"{path}: the metrics cannot be written: {error.strerror}.")
+                self._metrics_failed = True
 
-    @property
-    def _on_the_same_disk(self) -> bool:
+    def _may_write(self, path: Path) -> bool:
+        """Whether this file takes nothing from a log that needs the last of its disk."""
         try:
-            return self._settings.service.status_file.parent.stat().st_dev == self._job.log.parent.stat().st_dev
+            return self.guard.anything or path.parent.stat().st_dev != self._job.log.parent.stat().st_dev
         except OSError:
-            return True
+            return False
 
 
 def _events(log: Path, gap_s: float) -> Events:

@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 from edge import pathtext
 from edge.agent.config import Source
 from edge.agent.lease import Look, Writer, look
+from edge.agent.mounts import Mounts
 from edge.photo import is_candidate_name
 
 MOST_PENDING = 4_000
@@ -35,7 +36,11 @@ _SEARCH_SHARE = 10
 _MOST_TROUBLES = 100
 
 _INT64 = 2**63 - 1
-_SKIPPED_FOLDERS = frozenset({"$recycle.bin", "system volume information", "lost+found"})
+_SKIPPED_FOLDERS = frozenset(
+    {"$recycle.bin", "system volume information", "lost+found"}
+    # Of network disks: recycle bins, thumbnails beside the photos, older states of everything.
+    | {"#recycle", "@recycle", "@eadir", "#snapshot", "@recently-snapshot"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,7 @@ class Watch:
         old: Iterator[Candidate] | None = None,
         clock: Clock = Clock(),
         look: Callable[[Path], Look | None] = look,
+        mounts: Mounts | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Set up; nothing is read yet.
@@ -135,7 +141,7 @@ class Watch:
             pause_s: rest after each photo that no event named.
             closed_s: how long from now no photo may be taken, at this time of day. Not asked by :meth:`backlog`.
             old: photos to take while nothing else is ready, as they are.
-            clock, look: replaced in tests.
+            clock, look, mounts: replaced in tests.
             say: told once of each folder that cannot be read. It is tried again at every search.
         """
         self._sources = sources
@@ -149,6 +155,7 @@ class Watch:
         self._old = old or iter(())
         self._clock = clock
         self._look = look
+        self._mounts = mounts or Mounts()
         self._pending: dict[Path, _Pending] = {}
         self._new_folders: deque[Path] = deque()
         self._full = False
@@ -169,6 +176,10 @@ class Watch:
 
     def ready(self, stop: Stop) -> Iterator[Candidate | None]:
         """Yield photos as they become ready, until ``stop``."""
+        with self._mounts:
+            yield from self._ready(stop)
+
+    def _ready(self, stop: Stop) -> Iterator[Candidate | None]:
         while not stop.is_set():
             yield from self._while_closed(stop)
             started_s = self._clock.monotonic()
@@ -219,16 +230,19 @@ class Watch:
         return self._hints.lost() or self._clock.monotonic() >= again_s or self._moved() or self._closed_s() > 0
 
     def _moved(self) -> bool:
-        """Whether another folder is now where a source was, as after a card was changed; listen to it then."""
-        moved = False
+        """Whether another folder may be now where a source was, as after a card was changed; listen to it then."""
+        moved, remounted = False, self._mounts.changed()
         for source in self._sources:
-            now = _identity(source.path)
-            if now != self._roots[source.path]:
-                moved, self._roots[source.path] = True, now
-                if now is not None:
-                    self._say(f"{source.path}: another folder is there now, which is searched.")
-                    if trouble := self._hints.listen_again(source.path):
-                        self._say(trouble)
+            before, now = self._roots[source.path], _identity(source.path)
+            # A card in the place of another can have its numbers.
+            if now == before and not (remounted and self._mounts.concern(source.path)):
+                continue
+            moved, self._roots[source.path] = True, now
+            if now is not None:
+                if now != before:
+                    self._say(f"{source.path}: {'another folder is' if before else 'it is'} there now, and searched.")
+                if trouble := self._hints.listen_again(source.path):
+                    self._say(trouble)
         return moved
 
     def _rest_s(self, again_s: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,8 +11,6 @@ import pytest
 UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 NAMES = ("fieldmark.service", "fieldmark-alerts.service")
 MOST_EXPOSED = 2.0
-
-needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
 def settings(name: str) -> dict[str, list[str]]:
@@ -34,13 +31,13 @@ def exposure(unit: Path) -> float:
     return float(match[1])
 
 
-@needs_systemd
+@pytest.mark.needs("systemd_analyze")
 @pytest.mark.parametrize("name", NAMES)
 def test_unit_exposes_little(name: str) -> None:
     assert exposure(UNITS / name) <= MOST_EXPOSED
 
 
-@needs_systemd
+@pytest.mark.needs("systemd_analyze")
 def test_check_of_the_exposure_can_fail(tmp_path: Path) -> None:
     text = (UNITS / NAMES[0]).read_text("utf-8")
     weak = tmp_path / NAMES[0]
@@ -48,7 +45,7 @@ def test_check_of_the_exposure_can_fail(tmp_path: Path) -> None:
     assert exposure(weak) > MOST_EXPOSED
 
 
-@needs_systemd
+@pytest.mark.needs("systemd_analyze")
 @pytest.mark.parametrize("name", NAMES)
 def test_systemd_understands_every_line(name: str, tmp_path: Path) -> None:
     """With a program that is there, in the place of the one that is installed on a device."""
@@ -76,6 +73,12 @@ def test_agent_has_no_network_and_can_write_nothing_but_its_own_folders() -> Non
     assert unit["RestrictAddressFamilies"] == ["AF_UNIX"]
     assert unit["ProtectSystem"] == ["strict"]
     assert "ReadWritePaths" not in unit
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_no_folder_of_the_services(name: str) -> None:
+    """Who may write them may name a command, and whom to trust; systemd gives a folder that it makes to the user."""
+    assert "ConfigurationDirectory" not in settings(name)
 
 
 def test_both_services_are_the_same_user_since_they_share_the_log() -> None:

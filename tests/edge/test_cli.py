@@ -80,7 +80,7 @@ def test_watch_once_logs_every_file_and_says_how_many(device: Device) -> None:
         "changed": 0, "early": 0, "gone": 0, "already": 0, "not_ready": 0,
     }  # fmt: skip
     assert "4-cut.jpg: failed: the photo is truncated" in end.err
-    assert "4 new files" in end.err
+    assert "4 files taken into" in end.err
     assert "development key" in end.err
 
 

@@ -35,6 +35,7 @@ def exif(
     original: str | bytes | None = None,
     *,
     changed: str | None = None,
+    digitized: str | None = None,
     offset: str | None = None,
     offset_changed: str | None = None,
     subsec: str | None = None,
@@ -45,7 +46,8 @@ def exif(
     detail = made.get_ifd(0x8769)
     if changed is not None:
         made[0x0132] = changed
-    for tag, value in ((0x9003, original), (0x9011, offset), (0x9010, offset_changed), (0x9291, subsec)):
+    times = ((0x9003, original), (0x9004, digitized))
+    for tag, value in (*times, (0x9011, offset), (0x9010, offset_changed), (0x9291, subsec)):
         if value is not None:
             detail[tag] = value
     return made
@@ -447,6 +449,58 @@ def test_jpeg_of_which_nothing_is_left_is_damaged_and_one_of_plain_grey_is_not()
     assert damage_of(jpeg_of(Image.new("RGB", (640, 480), (128, 128, 128)))) is None
 
 
+def zeroed(data: bytes, begin: float, end: float) -> bytes:
+    """As a camera leaves a file whose last part, or a block, did not get to the card."""
+    first, last = int(len(data) * begin), int(len(data) * end)
+    return data[:first] + bytes(last - first) + data[last:]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"quality": 85}, id="the usual Huffman tables"),
+        pytest.param({"quality": 85, "optimize": True}, id="own Huffman tables"),
+        pytest.param({"quality": 85, "subsampling": 0}, id="no subsampling"),
+    ],
+)
+@pytest.mark.parametrize("side", [None, 320])
+def test_jpeg_of_which_the_end_was_never_written_is_damaged_if_it_decodes_at_all(
+    options: dict[str, object], side: int | None
+) -> None:
+    whole = jpeg_of(scene(), **options)
+    for share in (0.3, 0.6, 0.9):
+        unwritten = zeroed(whole, share, 1.0)
+        with suppress(OSError):  # most are truncated
+            assert damage_of(unwritten, side) is not None
+        assert damage_of(unwritten[:-2] + b"\xff\xd9", side) is not None
+
+
+@pytest.mark.parametrize("colour", [(0, 135, 0), (98, 143, 142), (192, 60, 190)])
+def test_lower_part_of_one_colour_is_damage(colour: tuple[int, int, int]) -> None:
+    assert damage_of(jpeg_of(with_band(colour, 240, 480))) == "its lower 50 % are missing"
+    assert damage_of(jpeg_of(with_band(colour, 440, 480))) is None  # a strip that the camera prints
+
+
+def test_block_of_zeros_inside_is_damage_and_a_black_picture_is_none() -> None:
+    whole = jpeg_of(scene(1280, 960), quality=95)
+    assert damage_of(whole[:60_000] + bytes(4096) + whole[64_096:]) is not None
+    black = jpeg_of(Image.new("RGB", (4000, 3000)), quality=50, optimize=True)
+    assert bytes(512) in black
+    assert damage_of(black) is None
+    half = Image.new("RGB", (4000, 3000))
+    half.paste(scene(4000, 600), (0, 0))
+    assert damage_of(jpeg_of(half, quality=50, optimize=True)) is None
+
+
+def test_jpeg_without_an_end_marker_is_damaged_and_what_follows_the_marker_does_not_matter() -> None:
+    whole = jpeg_of(scene())
+    assert damage_of(whole + bytes(4096)) is None
+    assert damage_of(whole + b"\0" * 600 + jpeg_of(scene(64, 48))) is None  # as makers append previews
+    image = photo.open_image(whole)
+    image.load()
+    assert photo.damage(image, whole[:-2]) == "it has no end marker, so its last part may be missing or wrong"
+
+
 def test_progressive_jpeg_without_its_last_scans_is_damaged() -> None:
     whole = jpeg_of(scene(), progressive=True)
     assert damage_of(whole) is None
@@ -552,6 +606,21 @@ WHEN = "2024:05:01 06:12:09"
             exif("2024-05-01T06:12:09"), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",), id="ISO spelling"
         ),
         pytest.param(
+            exif("0000:00:00 00:00:00", changed=WHEN), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",),
+            id="zeros, and the time when it was stored",
+        ),
+        pytest.param(
+            exif("    :  :     :  :  ", digitized=WHEN), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",),
+            id="blanks, and the time when it was digitized",
+        ),
+        pytest.param(
+            exif(changed=WHEN, subsec="25"), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",),
+            id="the fraction of another time",
+        ),
+        pytest.param(
+            exif("2024:05:01  6:12: 9"), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",), id="blanks for zeros"
+        ),
+        pytest.param(
             exif("2024:05:01 06:12:09\0\0"), "2024-05-01T06:12:09", "+00:00", ("offset-assumed",), id="padded"
         ),
     ],
@@ -577,7 +646,17 @@ def test_offset_in_exif_goes_before_the_one_that_a_person_gave() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", ["0000:00:00 00:00:00", "2024:13:01 06:12:09", "2024:05:01 25:00:00", "    :  :     :  :  ", "soon"]
+    "broken",
+    [
+        "0000:00:00 00:00:00",
+        "2024:13:01 06:12:09",
+        "2024:05:01 25:00:00",
+        "    :  :     :  :  ",
+        "soon",
+        "9999:12:31 23:59:59",
+        "0001:01:01 00:00:00",
+        "2024:05:01 06:12:09 PM",
+    ],
 )
 def test_a_broken_exif_time_gives_way_to_the_name_and_then_to_the_file(broken: str) -> None:
     content = encoded(exif=exif(broken))
@@ -600,11 +679,23 @@ def test_a_broken_exif_time_gives_way_to_the_name_and_then_to_the_file(broken: s
         "cam3__2024.05.01 06h12m09__fox.jpg",
         "2024-05-01T06:12:09.jpg",
         "PXL_20240501_061209_123.jpg",
+        "01-20240501061209-00.jpg",  # Motion, as it is without settings
+        "cam_00_20240501061209.jpg",
     ],
 )
 def test_a_time_in_the_name_is_found(name: str) -> None:
     found = taken(encoded(), name=name)
     assert (found.local, found.source) == ("2024-05-01T06:12:09", "name")
+
+
+def test_a_fraction_in_the_name_is_kept() -> None:
+    assert taken(encoded(), name="10.0.0.7_01_20240501061209123_MOTION.jpg").local == "2024-05-01T06:12:09.123"
+
+
+def test_a_time_in_the_name_that_says_utc_is_utc_whatever_the_camera_s_offset() -> None:
+    found = taken(encoded(), name="2024-05-01T06-12-09Z.jpg", utc_offset="+01:00")
+    assert (found.iso, found.flags) == ("2024-05-01T06:12:09+00:00", ("not-exif",))
+    assert taken(encoded(), name="20240501_061209Zoo.jpg", utc_offset="+01:00").utc_offset == "+01:00"
 
 
 @pytest.mark.parametrize(
@@ -615,7 +706,8 @@ def test_a_time_in_the_name_is_found(name: str) -> None:
         pytest.param("20241301_061209.jpg", id="a 13th month"),
         pytest.param("20240230_061209.jpg", id="a 30th of February"),
         pytest.param("18240501_061209.jpg", id="before photography"),
-        pytest.param("20240501061209.jpg", id="no gap between date and time"),
+        pytest.param("202405010612091.jpg", id="a longer time without a gap"),
+        pytest.param("20240501996209.jpg", id="an hour that no day has"),
         pytest.param("20240501.jpg", id="a date alone"),
     ],
 )

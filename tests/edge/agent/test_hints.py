@@ -119,9 +119,30 @@ def test_events_beyond_the_bound_are_lost_and_said(tmp_path: Path, monkeypatch: 
         assert listening.lost()
 
 
-def test_folder_that_is_not_there_is_a_trouble_and_no_end(tmp_path: Path) -> None:
+def test_folder_that_is_not_there_is_listened_to_once_it_is(tmp_path: Path) -> None:
+    card = tmp_path / "no card"
     with closing(FileEvents()) as listening:
-        [trouble] = listening.listen([tmp_path / "no card", tmp_path])
-        assert "no card" in trouble
+        assert listening.listen([card]) == []  # the search says that it is not there
+        card.mkdir()
+        assert listening.listen_again(card) is None
+        (card / "a.jpg").write_bytes(b"x")
+        assert wait_for(listening, card / "a.jpg")
+
+
+def test_folder_without_events_is_a_trouble_and_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(FileEvents()) as listening:
+        schedule = listening._observer.schedule
+
+        def limited(handler: object, path: str, **options: object) -> object:
+            if path.endswith("large"):
+                raise OSError(28, "inotify watch limit reached")
+            return schedule(handler, path, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(listening._observer, "schedule", limited)
+        [trouble] = listening.listen([tmp_path / "large", tmp_path])
+        assert (
+            trouble
+            == f"{tmp_path / 'large'}: no file events here (inotify watch limit reached); it is searched at intervals."
+        )
         (tmp_path / "a.jpg").write_bytes(b"x")
         assert wait_for(listening, tmp_path / "a.jpg")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from edge.agent import lease
+from edge.agent import lease, mounts
 from edge.agent.lease import Writer, look
 from tests.fakes.camera import need_leases
 
@@ -134,16 +134,16 @@ def test_refused_lease_means_a_writer_only_on_a_local_disk(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, expected: Writer
 ) -> None:
     device = file.stat().st_dev
-    mounts = tmp_path / "mountinfo"
+    table = tmp_path / "mountinfo"
     numbers = f"{os.major(device)}:{os.minor(device)}"
-    mounts.write_text(
+    table.write_text(
         "21 1 0:99 / / rw,relatime shared:1 - ext4 /dev/root rw\n"
         f"36 35 {numbers} /dcim /mnt/my\\040card rw,noatime master:1 - {kind} //server/share rw\n"
     )
-    monkeypatch.setattr(lease, "_MOUNTS", mounts)
+    monkeypatch.setattr(mounts, "_TABLE", table)
     monkeypatch.setattr(fcntl, "fcntl", refuse_with(errno.EAGAIN))
-    lease._filesystem.cache_clear()
+    mounts.filesystem.cache_clear()
     try:
         assert writer_of(file) is expected
     finally:
-        lease._filesystem.cache_clear()
+        mounts.filesystem.cache_clear()

@@ -804,6 +804,42 @@ def test_file_that_cannot_be_decoded_right_after_it_was_closed_is_no_row_yet(pla
     assert summary(place.rows()) == {"a.jpg": "truncated"}
 
 
+def noise(side: int) -> bytes:
+    out = io.BytesIO()
+    Image.effect_noise((side, side), 80).convert("RGB").save(out, "JPEG")
+    return out.getvalue()
+
+
+def test_file_that_looks_damaged_right_after_it_was_closed_is_no_row_yet(place: Place) -> None:
+    whole = noise(600)
+    put(place.photos / "a.jpg", whole[: len(whole) * 6 // 10] + bytes(len(whole) * 4 // 10))  # made long enough before
+    [found] = scan(place.source, {})
+    back: list[Candidate] = []
+    with store.open_for_writing(place.database) as log:
+        intake = Intake(log, model(place.classifier), "device")
+        [done] = filter(None, intake.take_all([replace(found, early=True)], back.append))
+        assert (done.outcome, back, place.count("file")) == (Outcome.EARLY, [found], 0)
+        put(place.photos / "a.jpg", whole)
+        [now] = scan(place.source, {})
+        [done] = filter(None, intake.take_all([now], back.append))
+    assert (done.outcome, done.reason, place.count("file")) == (Outcome.CLASSIFIED, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), [(".", "DCIM"), ("DCIM", ".")], ids=["first the card, then its folder", "first a folder of it"]
+)
+def test_folder_above_or_below_one_that_was_searched_before_gives_no_second_rows(
+    place: Place, first: str, then: str
+) -> None:
+    put(place.photos / "DCIM" / "100" / "a.jpg", jpeg(10))
+    put(place.photos / "DCIM" / "b.jpg", jpeg(250, side=900)[:1500])
+    place.source = Source(place.photos / first)
+    assert place.run() == {Outcome.CLASSIFIED: 1, Outcome.FAILED: 1}
+    place.source = Source(place.photos / then)
+    assert place.run() == {Outcome.FAILED: 1}  # it is tried again at each start
+    assert (place.count("file"), tries(place)) == (2, [1, 2])
+
+
 def test_file_that_is_whole_right_after_it_was_closed_is_a_row_at_once(place: Place) -> None:
     put(place.photos / "a.jpg", jpeg(10))
     [found] = scan(place.source, {})

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edge.agent import config, process, run, slots
+from edge.agent import config, config_upkeep, process, run, slots
 from edge.agent.config import Agent, Power, Source
 from edge.agent.run import Plan
 from edge.errors import ConfigError, DeviceError
@@ -39,6 +39,7 @@ def plan(device_root: Path, tmp_path: Path) -> Plan:
         agent=Agent(settle_s=0),
         once=True,
         patience_s=0.0,
+        upkeep=config_upkeep.defaults(device_root),
     )
 
 

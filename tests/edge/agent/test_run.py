@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edge.agent import config, run, slots
+from edge.agent import config, config_upkeep, run, slots
 from edge.agent.config import Agent, Power, Source
 from edge.agent.loop import Done, Outcome
 from edge.agent.run import Plan, Pulse
@@ -36,6 +37,7 @@ def plan(device_root: Path, tmp_path: Path) -> Plan:
         agent=Agent(settle_s=0),
         once=True,
         patience_s=0.0,
+        upkeep=config_upkeep.defaults(device_root),
     )
 
 
@@ -48,6 +50,28 @@ def carried_out(plan: Plan) -> tuple[list[Done], list[str]]:
     said: list[str] = []
     run.run(plan, started=lambda model: None, done=done.append, say=said.append)
     return done, said
+
+
+def test_source_that_lies_in_another_by_way_of_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "north").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "photos" / "north")
+    both = (Source(tmp_path / "photos"), Source(tmp_path / "link"))
+    with pytest.raises(ConfigError, match="lies in the source"):
+        run.choose_sources(config.Config(both), None)
+
+
+def test_wish_to_stop_while_the_model_loads_is_heard(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos(plan, "a.jpg", "b.jpg")
+    read_slot = run.read_slot
+
+    def asked_to_stop(plan: Plan) -> run.Slot:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return read_slot(plan)
+
+    monkeypatch.setattr(run, "read_slot", asked_to_stop)
+    for once in (True, False):
+        result = run.run(changed(plan, once=once), started=lambda model: None, done=lambda done: None, say=print)
+        assert (result.stopped, sum(result.outcomes.values())) == (True, 0)
 
 
 def photos(plan: Plan, *names: str, first: int = 10) -> None:

@@ -14,6 +14,7 @@ import pytest
 from edge.agent import watch as watching
 from edge.agent.config import Source
 from edge.agent.lease import Look, Writer
+from edge.agent.mounts import Mounts
 from edge.agent.watch import Candidate, Clock, Watch, scan
 from tests.fakes.camera import put
 
@@ -142,6 +143,8 @@ def test_search_is_recursive_in_the_order_of_names(setup: Setup) -> None:
         pytest.param("~upload.jpg", id="a temporary file"),
         pytest.param(".Trash-1000/files/a.jpg", id="a hidden folder"),
         pytest.param("$RECYCLE.BIN/a.jpg", id="a recycle bin"),
+        pytest.param("#recycle/a.jpg", id="a recycle bin of a network disk"),
+        pytest.param("DCIM/@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", id="a thumbnail that a network disk has made"),
         pytest.param("notes.txt", id="no photo"),
         pytest.param("IMG_0001.JPG.part", id="an unfinished upload under a temporary name"),
         pytest.param("IMG_0001.JPG.filepart", id="an unfinished upload by WinSCP"),
@@ -601,6 +604,48 @@ def test_card_that_was_changed_between_two_looks_is_searched(setup: Setup, tmp_p
     [_, (name, ready_s)] = setup.ready(until_s=50)
     assert name == "b.jpg"
     assert 10 <= ready_s <= 10 + watching.LOOK_S
+
+
+class Table(Mounts):
+    """A table of mounts that changes when the test says so."""
+
+    def __init__(self, *points: Path) -> None:
+        super().__init__()
+        self.points, self.has_changed = points, False
+
+    def changed(self) -> bool:
+        was, self.has_changed = self.has_changed, False
+        return was
+
+    def concern(self, folder: Path) -> bool:
+        return any(folder.is_relative_to(point) for point in self.points)
+
+
+@pytest.mark.parametrize("concerned", [True, False], ids=["here", "elsewhere"])
+def test_card_with_the_numbers_of_the_one_before_is_searched_when_it_is_mounted(
+    tmp_path: Path, concerned: bool
+) -> None:
+    table = Table(tmp_path / "photos" if concerned else tmp_path / "elsewhere")
+    setup = Setup(put(tmp_path / "photos" / "a.jpg", b"x").parent, World(), more={"mounts": table})
+
+    def change() -> None:
+        put(setup.folder / "b.jpg", b"x")  # device and inode of the folder stay
+        table.has_changed = True
+
+    setup.world.at(10, change)
+    [_, (name, ready_s)] = setup.ready(until_s=100)
+    assert name == "b.jpg"
+    assert ready_s <= 10 + watching.LOOK_S if concerned else ready_s == 60
+    assert setup.world.listened_again == ([setup.folder] if concerned else [])
+    assert setup.said == []
+
+
+def test_source_that_appears_is_said_to_be_there(setup: Setup, tmp_path: Path) -> None:
+    setup.folder.rmdir()
+    setup = Setup(setup.folder, setup.world)
+    setup.world.at(10, lambda: put(setup.folder / "a.jpg", b"x"))
+    assert [name for name, _ in setup.ready(until_s=50)] == ["a.jpg"]
+    assert setup.said[1:] == [f"{setup.folder}: it is there now, and searched."]
 
 
 def test_folders_without_permission_are_few_lines_however_many_they_are(
