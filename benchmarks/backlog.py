@@ -21,9 +21,10 @@ from typing import Any
 
 from benchmarks import drawn, material, report
 from benchmarks.report import Claim, Result
-from edge.agent import process, slots
+from edge.agent import plan as plans
+from edge.agent import slots
 from edge.agent.config import Agent, Power, Source
-from edge.agent.run import Plan
+from edge.agent.plan import Plan
 
 LEAST_RATIO, MOST_MB = 1.7, 90.0
 PHOTOS, ROUNDS = 120, 3
@@ -106,8 +107,8 @@ def _in_child(root: Path, folder: Path, log: Path, cores: int, scratch: Path) ->
         patience_s=0.0,
         power=Power(cores=cores, nice=0),
     )
-    command = material.python("edge.agent.process", process.to_text(plan, as_json=True))
-    environment = process.GLIBC | material.environment(scratch)  # as the agent has it
+    command = material.python("edge.agent.process", plans.to_text(plan, as_json=True))
+    environment = plans.GLIBC | material.environment(scratch)  # as the agent has it
     with subprocess.Popen(
         command, cwd="/", env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as agent:

@@ -32,10 +32,11 @@ from typing import Any
 
 from benchmarks import beside_ways, drawn, material, report
 from benchmarks.report import Claim, Result
-from edge.agent import process, slots
+from edge.agent import plan as plans
+from edge.agent import slots
 from edge.agent.config import Agent, Power, Source
 from edge.agent.loop import BATCH_PHOTOS
-from edge.agent.run import Plan
+from edge.agent.plan import Plan
 from edge.log import store
 from edge.model import runtime
 
@@ -206,7 +207,7 @@ def _alone(root: Path, slot: slots.Slot) -> Way:
             once=True,
             power=Power(nice=0),
         )
-        return material.python("edge.agent.process", process.to_text(plan, as_json=False))
+        return material.python("edge.agent.process", plans.to_text(plan, as_json=False))
 
     return Way(ALONE, command, _rows_said, _rows_kept)
 

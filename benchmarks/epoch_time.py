@@ -22,7 +22,8 @@ import numpy.typing as npt
 from benchmarks import drawn, report
 from benchmarks.report import Claim, Result
 from edge import photo as photos
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 from trainer import pixels
 from trainer.dataset.samples import Sample
 

@@ -98,7 +98,7 @@ def _child(count: int, scratch: Path) -> dict[str, dict[str, float]]:
 
 def _steps(count: int, folder: Path) -> dict[str, dict[str, float]]:
     """What training does before and while it learns; peak memory in MB (10^6 bytes) and seconds of each step."""
-    from edge.model.preprocess import InputSpec
+    from edge.model.spec import InputSpec
     from trainer import features, pixels
     from trainer.backbones import DEFAULT, backbone
     from trainer.cache import cache_dir

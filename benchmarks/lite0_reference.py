@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge import photo as photos
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 
 PHOTOS = (
     "astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "hubble_deep_field.jpg",

@@ -41,7 +41,7 @@ from edge.agent.slots import Slot
 from edge.agent.watch import Watch
 from edge.errors import LogError
 from edge.log import store
-from edge.model import decide, preprocess, runtime
+from edge.model import decide, interpreter, preprocess, runtime
 from edge.model.classify import Classifier
 
 FULL_DECODE, KERAS = "full decode and interpreter", "Keras load_img and predict"
@@ -235,7 +235,7 @@ _STAGES: list[tuple[Any, str, str]] = [
     (preprocess, "to_pixels", "orientation, copy to numpy"),
     (ImageFile.ImageFile, "load", "decode"),
     (Image.Image, "resize", "resize"),
-    (runtime.Model, "logits", "invoke"),
+    (interpreter.Model, "logits", "invoke"),
     (decide, "decide", "decision"),
     (store.Log, "add_file", "commit (synced)"),
 ]

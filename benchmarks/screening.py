@@ -35,7 +35,8 @@ from benchmarks.report import Claim, Result
 from edge import photo as photos
 from edge.model import run as child
 from edge.model import runtime
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 from trainer.dataset import split
 
 if TYPE_CHECKING:

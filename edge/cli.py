@@ -57,15 +57,20 @@ def install(
 
 @app.command("status", epilog="Example: fieldmark status --root /media/card --json")
 def status(root: Root = HERE, db: Db = None, as_json: Json = False) -> None:
-    """What is installed and running here."""
+    """What is installed and running here.
+
+    What cannot be read is said, the rest shown all the same, and the exit code is 1.
+    """
     from edge.agent import state
 
     found = state.status(root, log_path(root, db))
     if as_json:
         print_json(found)
-        return
-    for line in _status_lines(found):
-        typer.echo(line)
+    else:
+        for line in _status_lines(found):
+            typer.echo(line)
+    if troubles := found["troubles"]:
+        raise DeviceError(f"{root}: in trouble: {', '.join(troubles)}. Run: fieldmark check", code="trouble")
 
 
 @app.command("check", epilog="Example: fieldmark check --root /media/card")
@@ -125,16 +130,19 @@ def watch(
     Photos are only read: never moved, altered or deleted. Each one ends as one row, also if it cannot be read. A file
     that somebody is still writing is left until it is whole. SIGTERM and Ctrl-C finish the photo in hand.
     """
-    from edge.agent import config, process, run, slots
-    from edge.model import classify
+    from edge.agent import config, slots
+    from edge.agent import plan as plans
+    from edge.model import runtime
 
+    root = root.absolute()  # the agent stands in another folder
     settings = config.load(root)
     agent = settings.agent if settle is None else replace(settings.agent, settle_s=settle)
-    sources = run.choose_sources(settings, folder, station=station, utc_offset=_offset(utc_offset))
+    sources = plans.choose_sources(settings, folder, station=station, utc_offset=_offset(utc_offset))
+    config.check_sources(sources, root, "watch")
     slot = slots.current(root)
-    plan = run.Plan(
+    plan = plans.Plan(
         device=slots.device_id(root),
-        slot=slot.path.absolute(),
+        slot=slot.path,
         digest=slot.digest,
         development=slot.development,
         sources=sources,
@@ -147,11 +155,13 @@ def watch(
         rules=settings.upkeep.rules,
         power=settings.power,
         reclassify=reclassify,
-        runtime=classify.usable_runtime(slot.manifest),
+        runtime=runtime.usable(slot.manifest),
         version=installed_version() or "unknown",
     )
     if _is_the_command():
-        process.become(plan, as_json=as_json)
+        plans.become(plan, as_json=as_json)
+    from edge.agent import process
+
     process.carry_out(plan, as_json=as_json)
 
 
@@ -245,8 +255,8 @@ def _offset(text: str | None) -> str | None:
 def _status_lines(found: dict[str, Any]) -> list[str]:
     from edge.agent import state
 
-    bundle, log = found["bundle"], found["log"]
-    lines = [f"root      {found['root']}", f"device    {found['device'] or 'not one yet'}"]
+    bundle, log, troubles = found["bundle"], found["log"], found["troubles"]
+    lines = [f"root      {found['root']}", f"device    {troubles.get('device') or found['device'] or 'not one yet'}"]
     if bundle:
         key = ", signed with a DEVELOPMENT key" if bundle["development"] else ""
         lines.append(f"bundle    {bundle['name']} {bundle['sequence']} (version {bundle['version']}){key}")
@@ -254,15 +264,17 @@ def _status_lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"runtime   {bundle['runtime'] or 'none that passed the gate is installed'}")
         lines.append(f"labels    {', '.join(bundle['labels'])}")
     else:
-        lines.append("bundle    none. Run: fieldmark flash FILE.fmb ROOT")
+        lines.append(f"bundle    {troubles.get('bundle') or 'none. Run: fieldmark flash FILE.fmb ROOT'}")
     if log:
         lines.append(f"log       {log['path']}")
         lines.append(f"          {log['files']} files, {log['photos']} different photos, {log['failures']} failed,")
         lines.append(f"          {log['reviewed']} reviewed; the last row is of {log['last_seen_utc'] or 'never'}")
     else:
-        lines.append("log       none yet")
+        lines.append(f"log       {troubles.get('log') or 'none yet'}")
+    if trouble := troubles.get("settings"):
+        lines.append(f"settings  {trouble}")
     lines += [*state.agent_lines(found["agent"]), *state.machine_lines(found["machine"])]
-    return [one_line(line) for line in [*lines, f"disk      {found['free_bytes'] // 2**20} MiB free"]]
+    return [one_line(line) for line in [*lines, f"disk      {found['free_bytes'] // 10**6} MB free"]]
 
 
 def _is_the_command() -> bool:

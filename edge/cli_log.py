@@ -119,11 +119,11 @@ def log_correct(
     _, path = _log_of(context, root, db)
     label = store.clean_words(label, "the label")
     observation = store.Observation(label, count=count, comment=comment)
-    with closing(store.open_for_reading(path)) as connection:
-        row, known = query.one(connection, file_id), query.known_labels(connection)
-    if row.photo_id is None or row.sha256 is None:
-        raise LogError(f"row {file_id} is no photo that can be seen: {row.failure}", code="no photo")
-    with store.open_for_writing(path) as opened:
+    with store.open_for_writing(path, make=False) as opened:  # first, since it brings an older log up to date
+        with closing(store.open_for_reading(path)) as connection:
+            row, known = query.one(connection, file_id), query.known_labels(connection)
+        if row.photo_id is None or row.sha256 is None:
+            raise LogError(f"row {file_id} is no photo that can be seen: {row.failure}", code="no photo")
         opened.add_review(row.sha256, [observation], who or store.user_name())
     typer.echo(one_line(f"{row.path}: {row.model_label or 'no detection'} -> {label}"))
     if label not in known:
@@ -168,7 +168,7 @@ def log_shift_time(
     What the camera wrote stays in the log; `taken` is the corrected time everywhere, `taken_original` stands beside it.
     Several corrections add up. The opposite one undoes it.
     """
-    from edge.log import shifts, store
+    from edge.log import shifts, store, table
 
     _, path = _log_of(context, root, db)
     if listed:
@@ -181,16 +181,17 @@ def log_shift_time(
             by=by, station=station, since=since, until=until, reason=reason, who=who or store.user_name(),
             file_times=file_times,
         )  # fmt: skip
-    with closing(store.open_for_reading(path)) as connection:
-        touched = shifts.touched(connection, shift)
-    if not touched.files:
-        raise LogError(f"{path}: no photo is meant by this; nothing was changed. `fieldmark log` lists them.")
-    with store.open_for_writing(path) as opened:
+    with store.open_for_writing(path, make=False) as opened:  # first, since it brings an older log up to date
+        with closing(store.open_for_reading(path)) as connection:
+            touched = shifts.touched(connection, shift)
+        if not touched.files:
+            raise LogError(f"{path}: no photo is meant by this; nothing was changed. `fieldmark log` lists them.")
         shift_id = opened.add_shift(shift)
     if as_json:
         print_json({"id": shift_id, **vars(touched), "seconds": shift.seconds})
     else:
-        typer.echo(f"{touched.files} files; the first was of {touched.before} and is of {touched.after} now.")
+        files = table.counted(touched.files, "file")
+        typer.echo(f"{files}; the first was of {touched.before} and is of {touched.after} now.")
 
 
 @log_app.command("audit", epilog="Example: fieldmark log audit --root /media/card")

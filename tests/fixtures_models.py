@@ -12,7 +12,7 @@ from edge.agent import slots
 from edge.model import bundle as bundles
 from edge.model import trust
 from edge.model.bundle import Golden, Label
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from tests import colour_model
 from tests.fakes import tiny
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer.dataset.samples import Box
 
 Pixels = npt.NDArray[np.uint8]

@@ -262,7 +262,7 @@ def features(
 
     The file opens with numpy.load, and fieldmark train --features trains a head on it.
     """
-    from edge.model.preprocess import InputSpec
+    from edge.model.spec import InputSpec
     from trainer import feature_file
     from trainer.backbones import backbone as find
 

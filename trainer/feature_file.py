@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from edge import pathtext
 from edge.errors import ConfigError, DataError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from edge.photo import is_candidate
 from trainer import devices, photos, pixels
 from trainer.backbones import IMAGENET, NO_WEIGHTS, OWN, Backbone, find_layer

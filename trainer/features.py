@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import ConfigError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer.pixels import PixelStack, spec_key
 from trainer.records import Records
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from edge import pathtext
 from edge.errors import ConfigError, DataError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer import pixels, weights
 from trainer.backbones import IMAGENET, NO_WEIGHTS, backbone
 from trainer.cache import cache_dir

@@ -20,7 +20,8 @@ from edge.errors import ModelError, PhotoError
 from edge.model.bundle import Golden
 from edge.model.decide import PERSON
 from edge.model.golden import DECODER, JPEG, PNG
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 from trainer.jpeg_strip import Stripped, strip
 from trainer.pixels import PixelStack
 

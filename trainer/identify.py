@@ -14,7 +14,8 @@ from edge.errors import ConfigError, PhotoError
 from edge.model import bundle
 from edge.model.classify import Classifier
 from edge.model.decide import probabilities
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 from trainer.backbones import IMAGENET, NO_WEIGHTS, Backbone
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import DataError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer import pixels
 from trainer.answered import Answered, Logits
 from trainer.cache import cache_dir

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import DataError
-from edge.model import bundle, classify
+from edge.model import bundle
 from edge.model import run as child
-from edge.model.preprocess import InputSpec
+from edge.model import runtime as runtimes
+from edge.model.spec import InputSpec
 from edge.model.taxonomy import Taxonomy, taxonomy
 from trainer import labelled, labels, pixels, run
 from trainer.answered import Answered
@@ -159,7 +160,7 @@ def _answers(what: Subject, photos: Path, runtime: str | None, scratch: Path) ->
     opened = bundle.open_bundle(what.path)
     model = scratch / bundle.MODEL
     model.write_bytes(opened.model)
-    used = runtime or classify.usable_runtime(opened.manifest)
+    used = runtime or runtimes.usable(opened.manifest)
     return used, child.in_child(model, photos, runtime=used).logits
 
 

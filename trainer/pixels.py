@@ -24,7 +24,8 @@ from PIL import __version__ as pillow_version
 
 from edge import photo as photos
 from edge.errors import DataError, PhotoError
-from edge.model.preprocess import REVISION, InputSpec, to_pixels
+from edge.model.preprocess import REVISION, to_pixels
+from edge.model.spec import InputSpec
 from trainer.cache import LIMIT_VARIABLE, ArrayCache, Room, limit_bytes
 from trainer.dataset.samples import Sample, Unreadable
 from trainer.dataset.split import difference_hash, thumbnail

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import DataError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer.dataset.samples import Unreadable
 
 FORMAT = 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.errors import ConfigError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer.backbones import DEFAULT, backbone
 
 IMAGENET, RANDOM = "imagenet", "none"
@@ -54,7 +54,7 @@ class Settings:
         weights: where the backbone starts: ``imagenet``, ``none`` (random), or a file.
         normalise: ``own``, as the backbone was trained, or ``unit``, divided by 255, as tutorials do.
         side: input height and width in pixels; the backbone's own ``train_side`` if None.
-        aspect, cut_top, cut_bottom: as in :class:`edge.model.preprocess.InputSpec`.
+        aspect, cut_top, cut_bottom: as in :class:`edge.model.spec.InputSpec`.
         cut: the backbone's last layer that is used, by name; all of it if None.
         blocks: filters of own convolution blocks behind it.
         pooling: how a feature map becomes a vector: ``avg``, ``max``, ``avg+max`` or ``flatten``.

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from edge import photo as files
 from edge.errors import PhotoError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer import augment, devices, fine_tune, sources
 from trainer import model as networks
 from trainer.checkpoint import Checkpoint, key_of

@@ -104,11 +104,13 @@ class Alerts:
         key, taken = seen.file.key, _moment(seen.file)
         place = seen.file.station or f"{key.device}:{key.source}"
         event = self._events.name(_plain(place), taken.timestamp())
+        about = f"{_plain(seen.label)}|{_plain(place)}|{event}"
+        keys = {rule.name: f"{_plain(rule.name)}|{about}" for rule in self._rules}
         return tuple(
             Alert(
-                key=f"{_plain(rule.name)}|{_plain(seen.label)}|{_plain(place)}|{event}",
+                key=keys[rule.name],
                 channel=rule.name,
-                text=short(seen) if rule.short else message(seen, event),
+                text=short(seen) if rule.short else message(seen, event, keys[rule.name]),
             )
             for rule in self._rules
             if seen.label in rule.labels and seen.confidence >= rule.above
@@ -116,12 +118,13 @@ class Alerts:
         )
 
 
-def message(seen: Sighting, event: str) -> str:
-    """A message as JSON, in ASCII."""
+def message(seen: Sighting, event: str, key: str) -> str:
+    """A message as JSON, in ASCII. With its key, by which whoever receives it can tell one that was sent again."""
     file = seen.file
     return json.dumps(
         {
             "schema": 1,
+            "key": key,
             "label": seen.label,
             "confidence": round(seen.confidence, 4),
             "station": file.station,

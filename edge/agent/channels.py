@@ -1,6 +1,7 @@
 """How a message leaves the device: a webhook, MQTT, or a command. One try each, within its time; never again by itself.
 
-What answers is not trusted: redirects are not followed, answers are read up to a cap and not looked at.
+What answers is not trusted: redirects are not followed, of an answer no more than its head is read, and however
+slowly it comes, it does not hold up the messages behind it.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from edge.agent.config_upkeep import Alert, Command, Mqtt, Webhook
 from edge.errors import ConfigError, FieldmarkError
 
-_MOST_ANSWER_BYTES = 64 * 2**10
 _MOST_TOKEN_BYTES = 4096
+_GRACE_S = 0.5
+"""Later than a socket's own timeout, which says better what was waited for."""
 _MOST_WORDS = 200
 
 
@@ -44,11 +49,45 @@ def send(alert: Alert, key: str, text: str) -> None:
     """
     match alert.to:
         case Webhook():
-            _post(alert.to, key, text, alert.timeout_s)
+            with _no_longer_than(alert.timeout_s):
+                _post(alert.to, key, text, alert.timeout_s)
         case Mqtt():
-            _publish(alert.to, text, alert.timeout_s)
+            with _no_longer_than(alert.timeout_s):
+                _publish(alert.to, text, alert.timeout_s)
         case Command():
             _run(alert.to, text, alert.timeout_s)
+
+
+@contextmanager
+def _no_longer_than(timeout_s: float) -> Iterator[None]:
+    """End all of a try after its time. The timeout of a socket is for each read alone: a server that sends a byte now
+    and then is within it for ever. Signals come to the main thread only, in which messages are sent.
+
+    Raises:
+        AlertError: the time is over.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, _over)
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, timeout_s + _GRACE_S)
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except _Over as error:
+        raise AlertError(f"no whole answer within {timeout_s:g} s.") from error
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+class _Over(BaseException):
+    """The time is over; no handler of a library takes it for an error of its own."""
+
+
+def _over(number: int, frame: FrameType | None) -> None:
+    raise _Over
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -71,11 +110,10 @@ def _post(to: Webhook, key: str, text: str, timeout_s: float) -> None:
     kind = "application/json" if text.startswith("{") else "text/plain; charset=utf-8"
     headers = {"Content-Type": kind, "User-Agent": "fieldmark", "Idempotency-Key": _header(key)}
     if to.token_file:
-        headers["Authorization"] = f"Bearer {_token(to.token_file)}"
+        headers["Authorization"] = f"Bearer {_token(to.token_file, 'ascii')}"
     request = urllib.request.Request(to.url, text.encode(), headers, method="POST")
     try:
-        with _OPENER.open(request, timeout=timeout_s) as answer:
-            answer.read(_MOST_ANSWER_BYTES)
+        _OPENER.open(request, timeout=timeout_s).close()  # whoever says yes has it, whatever else it says
     except urllib.error.HTTPError as error:
         error.close()
         code = "refused" if 300 <= error.code < 500 and error.code not in (408, 429) else "unreachable"
@@ -100,7 +138,7 @@ def _publish(to: Mqtt, text: str, timeout_s: float) -> None:
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.connect_timeout = timeout_s
     if to.user:
-        client.username_pw_set(to.user, _token(to.token_file) if to.token_file else None)
+        client.username_pw_set(to.user, _token(to.token_file, "utf-8") if to.token_file else None)
     if to.tls:
         client.tls_set()
     refused: list[str] = []
@@ -161,12 +199,15 @@ def _last_words(said: IO[bytes]) -> str:
     return _words(lines[-1]) if lines else "it said nothing"
 
 
-def _token(path: Path) -> str:
+def _token(path: Path, encoding: str) -> str:
+    """The secret of a file. What is wrong with it is said without a part of it."""
     try:
         with path.open("rb") as file:
-            token = file.read(_MOST_TOKEN_BYTES).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
+            token = file.read(_MOST_TOKEN_BYTES).decode(encoding).strip()
+    except OSError as error:
         raise ConfigError(f"{path}: the token cannot be read: {_words(error)}.", code="token") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: the token is no text in {encoding.upper()}.", code="token") from None
     if not token or not token.isprintable():
         raise ConfigError(f"{path}: expected one line with the token.", code="token")
     return token

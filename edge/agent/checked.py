@@ -32,7 +32,7 @@ class Checked:
     def table(self, where: str, value: Any) -> dict[str, Any]:
         """A table."""
         if not isinstance(value, dict):
-            raise self.refuse(where, repr(value), "a table")
+            raise self.refuse(where, repr(value)[:80], "a table")
         return value
 
     def tables(self, where: str, value: Any, most: int = 1000) -> list[Any]:

@@ -28,8 +28,10 @@ The tables for space, people, deletion, alerts and status are in :mod:`edge.agen
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ MAX_BYTES = 2**20
 MAX_SPECIES = 10_000
 ORDERS = ("oldest", "newest")
 _DAY_MINUTES = 24 * 60
+_OWN_PICTURES = tuple(Path("var", "lib", "fieldmark", name) for name in ("previews", "slots"))
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,26 @@ def check_utc_offset(text: str, where: str) -> str:
     return text
 
 
+def check_sources(sources: Iterable[Source], root: Path, where: str) -> None:
+    """That no source holds the previews and golden photos of the device itself, nor lies among them: they would be
+    taken for photos, get previews of their own, and so on without end.
+
+    Args:
+        where: for the error.
+
+    Raises:
+        ConfigError: one does.
+    """
+    for source in sources:
+        real = Path(os.path.realpath(source.path))
+        for own in (Path(os.path.realpath(root / each)) for each in _OWN_PICTURES):
+            if own.is_relative_to(real) or real.is_relative_to(own):
+                raise ConfigError(
+                    f"{where}: the source {source.path} holds pictures of Fieldmark's own, in {own}. "
+                    "Name the folder that has the photos alone."
+                )
+
+
 class _Reader(Checked):
     """Walks the tables of one file and says where it is."""
 
@@ -170,6 +193,7 @@ class _Reader(Checked):
         sources = tuple(self.source(f"source[{i}]", source) for i, source in enumerate(listed, 1))
         upkeep = config_upkeep.read(self, tables)
         self.check_apart([source.path for source in sources])
+        check_sources(sources, self.root, str(self.path))
         self.check_copies([source.path for source in sources], upkeep)
         return Config(sources, self.agent(agent), self.power(power), self.species(tables.get("species")), upkeep)
 

@@ -76,6 +76,18 @@ def choose(log: sqlite3.Connection, policy: Delete, device: str, *, after_id: in
     return [Chosen(row[0], FileKey(device, *row[1:5]), row[5], _why(policy, row[6], row[7], row[8])) for row in rows]
 
 
+def count(log: sqlite3.Connection, policy: Delete, device: str) -> int:
+    """How many originals a policy would let go if all were old enough, for an owner who wants to know before.
+
+    Args:
+        log: open for reading.
+    """
+    found, after_id = 0, 0
+    while chosen := choose(log, policy, device, after_id=after_id, up_to_id=2**62):
+        found, after_id = found + len(chosen), chosen[-1].file_id
+    return found
+
+
 # An event that a person reviewed as a whole does not say what is in one photo, so only reviews of photos count.
 _CHOSEN = """
 SELECT f.id, f.source, f.path, f.size_bytes, f.mtime_ns, p.sha256, o.label, c.confidence, f.seen_utc
@@ -148,21 +160,24 @@ class Deleter:
         """
         if not clock_ok:
             return Deletions()
-        deleted, freed_bytes, kept = 0, 0, list[str]()
+        deleted, freed_bytes, kept = set[int](), 0, list[str]()
         end_s = self._monotonic() + MOST_S
         chosen_now = self._next(now, note=note)
         for number, (policy, chosen) in enumerate(chosen_now):
             if self._monotonic() >= end_s:
                 self._go_on_with(chosen_now[number:])
                 break
+            if chosen.file_id in deleted:  # by an earlier policy
+                continue
             trouble = self._delete(policy, chosen)
             if trouble:
                 kept.append(f"{chosen.key.path}: {trouble}")
                 self._say_once(f"policy {policy.name!r} keeps {chosen.key.path}: {trouble}.")
             else:
-                deleted, freed_bytes = deleted + 1, freed_bytes + chosen.key.size_bytes
+                deleted.add(chosen.file_id)
+                freed_bytes += chosen.key.size_bytes
                 self._say(f"{chosen.key.path} deleted by policy {policy.name!r}: {chosen.why}.")
-        return Deletions(deleted, freed_bytes, tuple(kept))
+        return Deletions(len(deleted), freed_bytes, tuple(kept))
 
     def _next(self, now: datetime, *, note: bool) -> list[tuple[Delete, Chosen]]:
         """The next files of each policy. One that is kept is asked again when all others were."""
@@ -170,11 +185,7 @@ class Deleter:
             try:
                 if note:
                     self._days.note(connection, now)
-                found: dict[int, tuple[Delete, Chosen]] = {}
-                for policy in self._policies:
-                    for chosen in self._next_of(policy, connection, now):
-                        found.setdefault(chosen.file_id, (policy, chosen))
-                return list(found.values())
+                return [(each, chosen) for each in self._policies for chosen in self._next_of(each, connection, now)]
             except sqlite3.Error as error:
                 raise LogError(f"{self._log.path}: the log cannot be read: {error}.") from error
 

@@ -106,7 +106,7 @@ def examine(
     """
     if in_hand is None:
         return _with_room(candidate, classifier, classified, preview)
-    name = f"{candidate.path}:{candidate.size_bytes}:{candidate.mtime_ns}"
+    name = hand_name(candidate)
     try:
         if (times := in_hand.take(name)) >= deaths.MOST_DEATHS:
             reason = f"the agent died {times} times while it had this file in hand; it is tried again later."
@@ -114,6 +114,11 @@ def examine(
         return _with_room(candidate, classifier, classified, preview)
     finally:
         in_hand.lay_down(name)
+
+
+def hand_name(candidate: Candidate) -> str:
+    """By what :class:`edge.agent.in_hand.InHand` tells a file from all others."""
+    return f"{candidate.path}:{candidate.size_bytes}:{candidate.mtime_ns}"
 
 
 def _with_room(

@@ -18,7 +18,7 @@ _MOST_BYTES = 4096
 _THROTTLING = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "too hot"}
 _HAPPENED = 16
 _TIME_ERROR = 5  # of adjtimex(2): nobody keeps the clock right
-_FIRST_YEAR, _LAST_YEAR = 2024, 2099
+_FIRST_YEAR, _LAST_YEAR = 2025, 2099  # earlier than the software is no true time
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,14 @@ def _kernel_is_synchronised(root: Path) -> bool | None:
 
 
 def _has_battery(root: Path) -> bool:
-    """A clock chip that knows a plausible time; an empty battery gives 1970 or 2000."""
-    text = _text(root / "sys/class/rtc/rtc0/since_epoch")
+    """Whether some clock chip knows a plausible time; an empty battery gives 1970 or 2000. A Raspberry Pi 5 has one
+    without a battery, and perhaps a second one that has one."""
+    return any(_is_plausible(_text(chip / "since_epoch")) for chip in (root / "sys/class/rtc").glob("rtc*"))
+
+
+def _is_plausible(seconds: str | None) -> bool:
     try:
-        return text is not None and _FIRST_YEAR <= time.gmtime(int(text)).tm_year <= _LAST_YEAR
+        return seconds is not None and _FIRST_YEAR <= time.gmtime(int(seconds)).tm_year <= _LAST_YEAR
     except (ValueError, OverflowError, OSError):
         return False
 

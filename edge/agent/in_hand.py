@@ -12,7 +12,7 @@ from pathlib import Path
 
 CODE, MOST_DEATHS = "deadly", 2
 """After so many deaths with the same photo in hand it is not opened again: it is a failure of this code, which is tried
-again later as others are. A photo that had only bad company goes well then."""
+again later as others are."""
 
 
 class InHand:
@@ -25,6 +25,13 @@ class InHand:
             folder: made when it is needed.
         """
         self._folder = folder
+
+    def suspects(self, name: str) -> bool:
+        """Whether the agent has died with this photo in hand. It is best taken alone then: of several in hand, all are
+        suspected."""
+        with suppress(OSError):
+            return self._path(name).exists()
+        return False
 
     def take(self, name: str) -> int:
         """A photo is taken in hand.

@@ -30,6 +30,7 @@ from edge.agent.examine import (
     Outcome,
     Preview,
     examine,
+    hand_name,
     text_of,
 )
 from edge.agent.helper import MOST_GIVEN, Found, Helper
@@ -272,7 +273,10 @@ class Intake:
         """Give a photo to a helper that has time for it, or examine it here."""
         self._in_a_row += 1
         self._in_hand.add(self._key(candidate))
-        if helping := self._free_helper(candidate):
+        if self._survived and self._survived.suspects(hand_name(candidate)):
+            yield from self._collect(put_back, wait=True)  # if it kills the agent again, no other is to blame
+            yield from self._hold(self._examined(candidate), put_back)
+        elif helping := self._free_helper(candidate):
             helping.given, helping.last_s = helping.given + 1, time.monotonic()
             helping.helper.give(candidate)
         else:

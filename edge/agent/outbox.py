@@ -100,7 +100,9 @@ class Outbox:
             return Sent(0, 0, 0)
         sent = failed = 0
         with store.open_for_writing(self._path) as log:
-            for message in log.pending_alerts(self._due(), _MOST_AT_ONCE):
+            resting = [channel for channel in self._paused if self._is_paused(channel)]
+            due = log.pending_alerts(self._due(), _MOST_AT_ONCE, but=resting)
+            for message in sorted(due, key=lambda each: each.id):  # as they came in, whichever was tried before
                 if stop():
                     break
                 if self._is_paused(message.channel):
@@ -263,5 +265,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    os.chdir("/")
-    sys.exit(main(sys.argv[1:] or ["/"]))
+    of = os.path.abspath(*sys.argv[1:2] or ["/"])
+    os.chdir("/")  # a folder that a process stands in cannot be unmounted
+    sys.exit(main([of]))

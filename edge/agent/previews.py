@@ -80,7 +80,8 @@ def blurred(image: Image.Image) -> Image.Image:
 def _upright(image: Image.Image, side: int) -> Image.Image:
     from PIL import Image
 
-    from edge.model.preprocess import InputSpec, to_pixels
+    from edge.model.preprocess import to_pixels
+    from edge.model.spec import InputSpec
 
     if image.format == "PNG":
         with suppress(Exception):  # EXIF may stand behind the pixels; what is broken, to_pixels says

@@ -10,52 +10,16 @@ import json
 import os
 import sys
 import traceback
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NoReturn
 
-from edge.agent import config_upkeep
-from edge.agent.config import Agent, Power, Source
-from edge.agent.config_upkeep import Upkeep
 from edge.agent.loop import Done, Model, Outcome
-from edge.agent.run import Plan, Result, run
+from edge.agent.plan import Plan, from_text
+from edge.agent.run import Result, run
 from edge.errors import FieldmarkError, one_line
 from edge.log.table import counted
 
 DEBUG_VARIABLE = "FIELDMARK_DEBUG"
 FAILED, INTERRUPTED = 1, 130
-GLIBC = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
-"""Has glibc give a decoded photo's memory back at once. By default it raises these limits to the largest block seen,
-and keeps some 5 MB for the next photo (``mallopt(3)``)."""
-
-
-def become(plan: Plan, *, as_json: bool) -> NoReturn:
-    """Replace this process, keeping its number, its output and who watches over it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # -P: a folder of photos that holds a numpy.py must not be imported.
-    command = [sys.executable, "-P", "-m", "edge.agent.process", to_text(plan, as_json=as_json)]
-    os.execve(sys.executable, command, {**GLIBC, **os.environ})
-
-
-def to_text(plan: Plan, *, as_json: bool) -> str:
-    """A plan as one argument. JSON in ASCII, in which names that are not UTF-8 survive."""
-    # Where alerts go is for the process that sends them, and not for whoever lists processes.
-    values = {**asdict(replace(plan, upkeep=Upkeep())), "upkeep": config_upkeep.to_values(plan.upkeep)}
-    return json.dumps({"plan": values, "as_json": as_json}, default=os.fspath)
-
-
-def from_text(text: str) -> tuple[Plan, bool]:
-    """The plan that :func:`to_text` was given, and whether JSON is wanted."""
-    values = json.loads(text)
-    plan = values["plan"]
-    sources = tuple(Source(**source | {"path": Path(source["path"])}) for source in plan["sources"])
-    changed: dict[str, Any] = {"slot": Path(plan["slot"]), "log": Path(plan["log"]), "agent": Agent(**plan["agent"])}
-    changed["species"] = None if plan["species"] is None else tuple(plan["species"])
-    windows = tuple((start, end) for start, end in plan["power"]["windows"])
-    changed["power"] = Power(**plan["power"] | {"windows": windows})
-    changed["upkeep"], changed["rules"] = config_upkeep.from_values(plan["upkeep"])
-    return Plan(**plan | changed | {"sources": sources}), values["as_json"]
 
 
 def carry_out(plan: Plan, *, as_json: bool) -> None:

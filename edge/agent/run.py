@@ -12,18 +12,16 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge import decode_cost, pathtext
-from edge.agent.config import Agent, Config, Power, Source
-from edge.agent.config_upkeep import Rule
-from edge.agent.config_upkeep import Upkeep as UpkeepSettings
 from edge.agent.hints import FileEvents
 from edge.agent.loop import Done, Help, Intake, Model, Outcome, bundle_facts, stopped_by_signals
+from edge.agent.plan import Plan
 from edge.agent.upkeep import Job, Upkeep
 from edge.agent.watch import Candidate, Watch
-from edge.errors import ConfigError, DeviceError
+from edge.errors import DeviceError
 from edge.log import damage, store, unclassified
 from edge.log.store import Log
 from edge.model import bundle as bundles
@@ -34,44 +32,6 @@ _SOFTWARE_TIME_S = 1_735_689_600.0  # 2025: a device that says less does not kno
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run shall do.
-
-    Attributes:
-        device: its id.
-        slot: the folder of the installed bundle.
-        digest: the bundle digest, from a verified signature.
-        development: whether it is signed with a development key.
-        sources: the folders, at least one.
-        log: the log's file.
-        once: end when everything that is there has its row.
-        patience_s: with ``once``, how long files are waited for that are still being written.
-        species: labels of the animals that occur here; all if None.
-        power: how much of the device it may use.
-        reclassify: also classify the photos in the log that this model has not seen, the newest first.
-        runtime: the one to use; the first installed one that passed the gate if None.
-        version: of Fieldmark, for the log.
-    """
-
-    device: str
-    slot: Path
-    digest: str
-    development: bool
-    sources: tuple[Source, ...]
-    log: Path
-    agent: Agent
-    once: bool = False
-    patience_s: float = 10.0
-    species: tuple[str, ...] | None = None
-    power: Power = field(default_factory=Power)
-    reclassify: bool = False
-    runtime: str | None = None
-    version: str = "unknown"
-    upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
-    rules: tuple[Rule, ...] = ()
-
-
-@dataclass(frozen=True)
 class Result:
     """How a run ended: files by outcome, those in the log before, those not ready, and whether it was stopped."""
 
@@ -79,44 +39,6 @@ class Result:
     already: int
     not_ready: int
     stopped: bool
-
-
-def choose_sources(
-    config: Config, folder: Path | None, *, station: str | None = None, utc_offset: str | None = None
-) -> tuple[Source, ...]:
-    """The folders to watch: the named one, with what the settings say of it, else those of the settings.
-
-    Args:
-        station, utc_offset: go before the settings; only where there is one folder.
-
-    Raises:
-        ConfigError: there is no folder, or station and offset are given for several.
-    """
-    if folder is None:
-        sources = config.sources
-        if not sources:
-            raise ConfigError("there is no folder to watch. Name one, or add [[source]] to etc/fieldmark/config.toml.")
-        if len(sources) > 1 and (station or utc_offset):
-            raise ConfigError("the settings name several sources. Say station and offset there, or name a folder.")
-    elif not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder. Name the folder in which the photos appear.")
-    else:
-        real = _real(folder)
-        sources = (next((source for source in config.sources if _real(source.path) == real), Source(real)),)
-    chosen = tuple(
-        replace(
-            source,
-            path=_real(source.path),
-            station=station or source.station,
-            utc_offset=utc_offset or source.utc_offset,
-        )
-        for source in sources
-    )
-    for inner in chosen:
-        for outer in chosen:
-            if inner is not outer and inner.path.is_relative_to(outer.path):
-                raise ConfigError(f"the source {inner.path} lies in the source {outer.path}. Keep one of them.")
-    return chosen
 
 
 @dataclass(frozen=True)
@@ -358,8 +280,3 @@ def _whole(path: Path, sha256: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise DeviceError(f"{path} is not what was installed. Install the bundle again.", code="damaged")
     return data
-
-
-def _real(path: Path) -> Path:
-    """A folder's one name, however it was spelled, so that a restart finds its rows."""
-    return Path(os.path.realpath(path))

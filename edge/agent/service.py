@@ -57,6 +57,11 @@ class Notifier:
                 watchdog_s = int(environment.get("WATCHDOG_USEC", "")) / 1e6
         return cls(address if address.startswith(("/", "@")) else None, watchdog_s or None)
 
+    @property
+    def heard(self) -> bool:
+        """Whether there is a service manager at all."""
+        return self._address is not None
+
     def ready(self, text: str = "") -> None:
         """The agent is at work."""
         self._tell("READY=1", *_status(text))

@@ -9,20 +9,23 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edge import durable
-from edge.agent import config, health, service, slots
+from edge.agent import config, deletion, health, service, slots
 from edge.agent.config_upkeep import STATUS_FILE, Command, Mqtt
 from edge.agent.people import PERSON
 from edge.errors import ConfigError, DeviceError, FieldmarkError
 from edge.log import query, store
 
-SPARE_BYTES = 64 * 2**20
+SPARE_BYTES = 64_000_000
 """Less free space than this fails the check: the log must grow for months."""
+
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -35,37 +38,48 @@ class Check:
 
 
 def status(root: Path, log: Path) -> dict[str, Any]:
-    """What is installed, what the log holds, in the words of ``fieldmark status --json``.
+    """What is installed, what the log holds, in the words of ``fieldmark status --json``. A part that cannot be read is
+    None, and ``troubles`` says why: who looks after a damaged log wants to see the rest.
 
     Raises:
-        DeviceError: there is no such root, or the installed bundle is damaged.
-        LogError: there is a log and it cannot be read.
+        DeviceError: there is no such root.
     """
     if not root.is_dir():
         raise DeviceError(f"{root} is no folder. Name a device root.", code="no root")
+    troubles: dict[str, str] = {}
+
+    def part(name: str, read: Callable[[], Part]) -> Part | None:
+        try:
+            return read()
+        except FieldmarkError as error:
+            troubles[name] = str(error)
+            return None
+
+    settings = part("settings", lambda: config.load(root))
     return {
         "schema": 1,
         "root": str(root),
-        "device": _device(root),
-        "bundle": _bundle(root),
-        "log": _log(log),
-        "agent": service.read_status(_status_file(root)),
+        "device": part("device", lambda: _device(root)),
+        "bundle": part("bundle", lambda: _bundle(root)),
+        "log": part("log", lambda: _log(log)),
+        "agent": service.read_status(settings.upkeep.service.status_file if settings else root / STATUS_FILE),
         "machine": health.report() if root.resolve() == Path("/") else None,
         "free_bytes": shutil.disk_usage(log.parent if log.parent.is_dir() else root).free,
+        "troubles": troubles,
     }
 
 
-def _status_file(root: Path) -> Path:
-    try:
-        return config.load(root).upkeep.service.status_file
-    except ConfigError:  # `fieldmark check` says so; this is for looking
-        return root / STATUS_FILE
-
-
 def agent_lines(agent: dict[str, Any] | None) -> list[str]:
-    """What the agent last told, for people; what a damaged or foreign file says is shown as it is."""
+    """What the agent last told, for people."""
     if agent is None:
         return ["agent     has told nothing here"]
+    try:
+        return _agent_lines(agent)
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError):  # not written by an agent
+        return ["agent     its status file cannot be understood"]
+
+
+def _agent_lines(agent: dict[str, Any]) -> list[str]:
     lines = [f"agent     {_agent_state(agent)}"]
     if last := agent.get("last"):
         said = f"{last.get('label')} {last.get('confidence'):.2f}" if last.get("label") else last.get("outcome")
@@ -122,7 +136,7 @@ def _device(root: Path) -> str | None:
 
 
 def _bundle(root: Path) -> dict[str, Any] | None:
-    from edge.model.classify import usable_runtime
+    from edge.model.runtime import usable
 
     try:
         slot = slots.current(root)
@@ -132,7 +146,7 @@ def _bundle(root: Path) -> dict[str, Any] | None:
         raise
     manifest = slot.manifest
     try:
-        runtime: str | None = usable_runtime(manifest)
+        runtime: str | None = usable(manifest)
     except FieldmarkError:
         runtime = None
     return {
@@ -166,6 +180,7 @@ def preflight(root: Path, log: Path) -> list[Check]:
         _try("model", lambda: _golden(root)),
         _try("people", lambda: _people(root)),
         _try("alerts", lambda: _alerts(root)),
+        _try("delete", lambda: _deletes(root, log)),
         _try("log", lambda: _writable(root, log)),
         _try("disk", lambda: _space(root, log)),
     ]
@@ -196,14 +211,18 @@ def _installed(root: Path) -> str:
 
 def _golden(root: Path) -> str:
     from edge.model import golden
+    from edge.model.classify import known_species
 
     slot = slots.current(root)
     runtime = golden.check(slot.path, slot.manifest)
+    with suppress(_SettingsError):
+        if (species := _config(root).species) is not None:
+            known_species(slot.manifest, species)  # else the agent would not start
     return f"{len(slot.manifest.golden)} golden photos answered as on the workstation, by {runtime}"
 
 
 def _people(root: Path) -> str:
-    wanted = config.load(root).upkeep.people.preview
+    wanted = _config(root).upkeep.people.preview
     try:
         labels = [label.name for label in slots.current(root).manifest.labels]
     except FieldmarkError:  # said above
@@ -214,8 +233,13 @@ def _people(root: Path) -> str:
 
 
 def _alerts(root: Path) -> str:
-    alerts = config.load(root).upkeep.alerts
+    alerts = _config(root).upkeep.alerts
+    said = _said(root)
     for alert in alerts:
+        if said and not said & set(alert.rule.labels):
+            raise DeviceError(
+                f"alert {alert.rule.name!r}: the model never says {' nor '.join(alert.rule.labels)}. {_says(said)}"
+            )
         if isinstance(alert.to, Command) and not os.access(alert.to.argv[0], os.X_OK):
             raise DeviceError(f"alert {alert.rule.name!r}: {alert.to.argv[0]} is not there or may not be run.")
         if isinstance(alert.to, Mqtt) and importlib.util.find_spec("paho") is None:
@@ -223,6 +247,51 @@ def _alerts(root: Path) -> str:
         if not isinstance(alert.to, Command) and (token := alert.to.token_file) and not os.access(token, os.R_OK):
             raise DeviceError(f"alert {alert.rule.name!r}: {token} is not there or may not be read.")
     return f"{len(alerts)} alert(s)" if alerts else "none"
+
+
+def _deletes(root: Path, log: Path) -> str:
+    """What each policy would do, before it does it."""
+    policies, said = _config(root).upkeep.deletes, _said(root)
+    for policy in policies:
+        if said and not policy.reviewed and policy.label not in said:
+            raise DeviceError(f"policy {policy.name!r}: the model never says {policy.label}. {_says(said)}")
+    if not policies:
+        return "none, so no original is ever deleted"
+    if not log.exists():
+        return f"{len(policies)} policies, no log yet"
+    device = slots.device_id(root)
+    with closing(store.open_for_reading(log)) as connection:
+        return "; ".join(
+            f"{policy.name!r}: {deletion.count(connection, policy, device)} of the logged files, once they are "
+            f"{policy.older_days:g} days old{' and copied' if policy.copied_to else ''}"
+            for policy in policies
+        )
+
+
+class _SettingsError(DeviceError):
+    """The settings are wrong, as the first check says in full."""
+
+
+def _config(root: Path) -> config.Config:
+    try:
+        return config.load(root)
+    except ConfigError as error:
+        raise _SettingsError("the settings cannot be read, see there.") from error
+
+
+def _said(root: Path) -> set[str]:
+    """Every label and taxon that the model may answer with; none if no bundle says so."""
+    from edge.model.taxonomy import taxonomy
+
+    try:
+        labels = slots.current(root).manifest.labels
+    except FieldmarkError:  # said above
+        return set()
+    return {label.name for label in labels} | {taxon.name for taxon in taxonomy(labels).taxa} | {"unknown"}
+
+
+def _says(said: set[str]) -> str:
+    return f"It says {', '.join(sorted(said))}."
 
 
 def _writable(root: Path, log: Path) -> str:
@@ -234,10 +303,13 @@ def _writable(root: Path, log: Path) -> str:
 
 def _space(root: Path, log: Path) -> str:
     slots.device_id(root)
-    trial = log.with_name(".fieldmark-check")
-    durable.write_file(trial, b"x")
-    trial.unlink()
+    trial = log.with_name("fieldmark-check")
+    try:
+        durable.write_file(trial, b"x")
+        trial.unlink()
+    except OSError as error:
+        raise DeviceError(f"{log.parent} cannot be written: {error.strerror}.") from error
     free = shutil.disk_usage(log.parent).free
     if free < SPARE_BYTES:
-        raise DeviceError(f"{free // 2**20} MiB free beside the log, at least {SPARE_BYTES // 2**20} are needed.")
-    return f"{free // 2**20} MiB free, can be written"
+        raise DeviceError(f"{free // 10**6} MB free beside the log, at least {SPARE_BYTES // 10**6} are needed.")
+    return f"{free // 10**6} MB free, can be written"

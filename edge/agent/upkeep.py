@@ -6,6 +6,7 @@ come is said, and ends nothing.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,7 @@ class Job:
         device: its id.
         sources: the folders of the photos.
         event_gap_s: see :mod:`edge.agent.config`.
+        bundle: the digest of the bundle that it runs; None where nobody wants to know of another.
         once: the run only drains a backlog: it lays no ballast down, and tidies up at its end.
         facts: for the status file: bundle, model, runtime, version.
     """
@@ -60,6 +62,7 @@ class Job:
     event_gap_s: float
     once: bool
     facts: Mapping[str, Any]
+    bundle: str | None = None
 
 
 class Upkeep:
@@ -102,7 +105,7 @@ class Upkeep:
         self.in_hand = InHand(status.parent / "in-hand")
         self._counts, self._failures = Counter[str](), Counter[str]()
         self._last: dict[str, Any] | None = None
-        self._metrics_failed = False
+        self._metrics_failed = self._told_of_another = False
         self._looked_s = self._measured_s = float("-inf")
         self._delete_s = monotonic() + FIRST_DELETE_S
 
@@ -181,6 +184,18 @@ class Upkeep:
         if self._status.due:
             self._tell("waiting", queue)
 
+    @property
+    def superseded(self) -> bool:
+        """Whether another bundle was installed, and a service manager will start an agent that ends again, with it.
+        Without one the agent goes on with the bundle that it has, and says so once. For while no photo waits."""
+        if self._job.bundle is None or not _is_another(self._job.state / "current", self._job.bundle):
+            return False
+        if not self._told_of_another:
+            again = "the agent ends, to be started with it" if self._notifier.heard else "it is used from the next start"
+            self._say(f"another bundle was installed: {again}.")
+        self._told_of_another = True
+        return self._notifier.heard
+
     def end(self, *, stopped: bool) -> None:
         """The run ends: as asked, or since the backlog is empty. The latter is the one quiet moment of a device that
         wakes, drains and sleeps."""
@@ -252,6 +267,15 @@ class Upkeep:
             return self.guard.anything or path.parent.stat().st_dev != self._job.log.parent.stat().st_dev
         except OSError:
             return False
+
+
+def _is_another(current: Path, digest: str) -> bool:
+    """Whether the file that names the current slot names another one. It is checked at the next start, not here."""
+    try:
+        found = json.loads(current.read_bytes())["digest"]
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return False
+    return isinstance(found, str) and found != digest
 
 
 def _events(log: Path, gap_s: float) -> Events:

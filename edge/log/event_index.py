@@ -1,29 +1,34 @@
 """Which event each file of a log belongs to, worked out on the disk, so that a million files need no more memory.
 
-Reads the log in short statements; :mod:`edge.log.events` says what an event is.
+For a whole log; :mod:`edge.log.event_near` says the same of a few files. Reads the log in short statements;
+:mod:`edge.log.events` says what an event is.
 """
 
 from __future__ import annotations
 
 import itertools
 import sqlite3
+from collections.abc import Iterable
 
 from edge.log import events, scratch, times
 from edge.log.events import Moment
 
 _BATCH = 2_000
 
-_MOMENTS = f"""
-SELECT f.id, coalesce(substr(p.sha256, 1, 16), 'file-' || f.id), coalesce(f.station, f.device || ':' || f.source),
-  round((coalesce(julianday({times.corrected("f")} || f.utc_offset), 0) - 2440587.5) * 86400.0, 3),
-  f.taken_source <> 'file'
+_KEY = "coalesce(substr(p.sha256, 1, 16), 'file-' || f.id)"
+PLACE = "coalesce(f.station, f.device || ':' || f.source)"
+MOMENTS = f"""
+SELECT f.id, {_KEY}, {PLACE},
+  round((coalesce(julianday({times.corrected("f")} || f.utc_offset), 0) - {times.EPOCH_DAY}) * 86400.0, 3),
+  f.taken_source <> 'file', EXISTS (SELECT 1 FROM review WHERE event = {_KEY})
 FROM file f LEFT JOIN photo p ON p.id = f.photo_id
-WHERE f.id > ? AND NOT (f.photo_id IS NULL AND f.failure_closed_utc IS NOT NULL)
-ORDER BY f.id LIMIT ?
+WHERE NOT (f.photo_id IS NULL AND f.failure_closed_utc IS NOT NULL)
 """
+"""The columns of a :class:`Moment`, and whether an event was reviewed under its key."""
 
 _TABLES = """
-CREATE TABLE moment (file_id INTEGER PRIMARY KEY, key TEXT, place TEXT, taken_s REAL, timed INTEGER);
+CREATE TABLE moment (
+  file_id INTEGER PRIMARY KEY, key TEXT, place TEXT, taken_s REAL, timed INTEGER, reviewed INTEGER);
 CREATE TABLE member (file_id INTEGER PRIMARY KEY, number INTEGER);
 CREATE TABLE event (number INTEGER PRIMARY KEY, id TEXT);
 """
@@ -42,42 +47,34 @@ class EventIndex:
         self._db.executescript(_TABLES)
         self._db.execute("BEGIN")
         self._read(log)
-        self._number(gap_s, {row[0] for row in log.execute("SELECT event FROM review WHERE event IS NOT NULL")})
+        self._number(gap_s)
         self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Give the space back."""
         self._db.close()
 
-    def of_files(self, first_id: int, last_id: int) -> dict[int, tuple[str, int]]:
-        """Id and number of the event of each file in a range of rows. Numbers count the events of a log from 1."""
-        found = self._db.execute(
-            "SELECT file_id, id, number FROM member JOIN event USING (number) WHERE file_id BETWEEN ? AND ?",
-            (first_id, last_id),
-        )
-        return {file_id: (event, number) for file_id, event, number in found}
-
-    def event_with(self, file_id: int) -> events.Group:
-        """The whole event of a file."""
-        number = self._db.execute("SELECT number FROM member WHERE file_id = ?", (file_id,)).fetchone()[0]
-        rows = self._db.execute(
-            "SELECT moment.* FROM member JOIN moment USING (file_id) WHERE number = ? ORDER BY taken_s, file_id",
-            (number,),
-        )
-        name = self._db.execute("SELECT id FROM event WHERE number = ?", (number,)).fetchone()[0]
-        return events.Group(name, tuple(_moment(row) for row in rows))
+    def of_files(self, file_ids: Iterable[int]) -> dict[int, tuple[str, int]]:
+        """Id and number of the event of each file. Numbers count the events of a log from 1."""
+        found = {}
+        for file_id in file_ids:
+            row = self._db.execute(
+                "SELECT id, number FROM member JOIN event USING (number) WHERE file_id = ?", (file_id,)
+            ).fetchone()
+            if row is not None:  # else it was written since this was made
+                found[file_id] = (row[0], row[1])
+        return found
 
     def _read(self, log: sqlite3.Connection) -> None:
         after_id = 0
-        while rows := log.execute(_MOMENTS, (after_id, _BATCH)).fetchall():
-            self._db.executemany("INSERT INTO moment VALUES (?, ?, ?, ?, ?)", rows)
+        while rows := log.execute(f"{MOMENTS} AND f.id > ? ORDER BY f.id LIMIT ?", (after_id, _BATCH)).fetchall():
+            self._db.executemany("INSERT INTO moment VALUES (?, ?, ?, ?, ?, ?)", rows)
             after_id = rows[-1][0]
 
-    def _number(self, gap_s: float, reviewed: set[str]) -> None:
+    def _number(self, gap_s: float) -> None:
         """An event is called after its first photo, or keeps the name under which it was reviewed."""
         rows = self._db.execute("SELECT * FROM moment ORDER BY place, taken_s, file_id")
-        numbered = events.numbered(map(_moment, rows), gap_s)
-        kept: dict[int, str] = {}
+        numbered = events.numbered(map(moment, rows), gap_s)
         while some := list(itertools.islice(numbered, _BATCH)):
             self._db.executemany(
                 "INSERT INTO member VALUES (?, ?)", [(moment.file_id, number) for number, moment in some]
@@ -86,13 +83,16 @@ class EventIndex:
                 "INSERT INTO event VALUES (?, ?) ON CONFLICT DO NOTHING",  # the first photo's name stays
                 [(number, moment.key) for number, moment in some],
             )
-            for number, moment in some:
-                if moment.key in reviewed:
-                    kept.setdefault(number, moment.key)
-        self._db.executemany(
-            "UPDATE event SET id = ? WHERE number = ?", [(key, number) for number, key in kept.items()]
-        )
+        for number, key in self._db.execute(_REVIEWED).fetchall():
+            self._db.execute("UPDATE event SET id = ? WHERE number = ?", (key, number))
 
 
-def _moment(row: tuple[int, str, str, float, int]) -> Moment:
+_REVIEWED = """
+SELECT number, key FROM moment JOIN member USING (file_id) WHERE reviewed ORDER BY number, taken_s DESC, file_id DESC
+"""
+"""The first photo last, so that its name stays."""
+
+
+def moment(row: tuple[int, str, str, float, int, int]) -> Moment:
+    """A row of :data:`MOMENTS`."""
     return Moment(row[0], row[1], row[2], row[3], bool(row[4]))

@@ -1,13 +1,16 @@
 """Reading the log: one :class:`Row` per file, with what the model and the person say of it.
 
-Reads rows in short statements of a few hundred, since an open read keeps the ``-wal`` file from shrinking, and holds
-no more than these. A time is what the camera wrote with the corrections of its clock. Never writes.
+Reads rows in short statements, each over a few thousand files at most, since an open read keeps the ``-wal`` file from
+shrinking, and holds a few hundred of them. A time is what the camera wrote with the corrections of its clock. Never
+writes.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,9 +20,12 @@ from typing import Any
 from edge.errors import ConfigError, LogError
 from edge.log import events, times
 from edge.log.event_index import EventIndex
+from edge.log.event_near import EventsNear
 
-_BATCH = 500
-_DEFAULTS: dict[str, Any] = {"all_models": False, "after_id": 0, "file_id": None}
+_BATCH, _SPAN = 500, 5_000
+_FEW = 5_000
+"""Of at most so many rows the events are worked out one by one, of more those of the whole log."""
+_DEFAULTS: dict[str, Any] = {"all_models": False, "first_id": 0, "last_id": 2**63 - 1}
 
 Starts = Mapping[str, datetime]
 """When the first deployment of each station began; an earlier time is a clock that was reset."""
@@ -127,7 +133,7 @@ class Filter:
     """Which rows; everything None or False means all.
 
     Attributes:
-        species: a label, any case.
+        species: a label, any case, as people type it.
         since, until: ISO 8601. A time as ``until`` is excluded, a day is included. Without an offset they are the
             camera's own clock, corrected.
         below: only detections that no person has decided, with a confidence below this.
@@ -144,10 +150,13 @@ class Filter:
     all_models: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a time that is none: :class:`edge.errors.ConfigError`."""
+        """Refuse a time that is none, and what no log can hold: :class:`edge.errors.ConfigError`."""
         for name in ("since", "until"):
             if text := getattr(self, name):
                 _moment(text, name)
+        for name in ("species", "station"):
+            if (text := getattr(self, name)) is not None:
+                times.check_text(text, name)
 
 
 EVERYTHING = Filter()
@@ -193,13 +202,13 @@ LEFT JOIN classification c ON c.photo_id = f.photo_id
   AND (:all_models OR c.id = (SELECT max(id) FROM classification WHERE photo_id = f.photo_id))
 LEFT JOIN bundle b ON b.digest = c.bundle_digest
 LEFT JOIN review r ON r.id = (SELECT max(id) FROM review WHERE photo_id = f.photo_id)
-WHERE f.id >= :after_id AND (:file_id IS NULL OR f.id = :file_id)
+WHERE f.id BETWEEN :first_id AND :last_id
   AND NOT (f.photo_id IS NULL AND f.failure_closed_utc IS NOT NULL)
 """
 
 _LABELS = f"""
 SELECT id, coalesce(station, device || ':' || source), coalesce(person_label, model_label) AS label,
-  (julianday(taken_local || utc_offset) - 2440587.5) * 86400.0
+  (julianday(taken_local || utc_offset) - {times.EPOCH_DAY}) * 86400.0
 FROM ({_ROWS}) WHERE first_id IS NULL AND taken_source <> 'file' AND label IS NOT NULL
 ORDER BY id LIMIT :most
 """
@@ -222,15 +231,16 @@ def rows(
         LogError: the log cannot be read.
     """
     where, values = _where(wanted)
+    if wanted.newest is not None and wanted.newest <= _FEW:
+        yield from _newest(connection, where, values, _Beyond(starts or {}, EventsNear(connection, event_gap_s)))
+        return
     with reading():
+        last_id = connection.execute("SELECT coalesce(max(id), 0) FROM file").fetchone()[0]
         index = EventIndex(connection, event_gap_s)
     with closing(index):
-        beyond = _Beyond(starts or {}, index)
-        if wanted.newest is not None:
-            yield from _newest(connection, where, values, beyond)
-            return
-        for block in _batches(connection, where, values, beyond):
-            yield from block
+        after = (0, -1) if wanted.newest is None else _before_newest(connection, where, values)
+        blocks = _batches(connection, where, values, _Beyond(starts or {}, index), after, last_id)
+        yield from itertools.islice(itertools.chain.from_iterable(blocks), wanted.newest)
 
 
 def labels(connection: sqlite3.Connection) -> Iterator[list[tuple[int, str, str, float]]]:
@@ -238,22 +248,20 @@ def labels(connection: sqlite3.Connection) -> Iterator[list[tuple[int, str, str,
 
     The time is in seconds since 1970, by the camera; files of which only their own time is known are left out.
     """
-    after_id = 0
+    first_id = 0
     while True:
         with reading():
-            found = connection.execute(_LABELS, _DEFAULTS | {"after_id": after_id + 1, "most": _BATCH}).fetchall()
+            found = connection.execute(_LABELS, _DEFAULTS | {"first_id": first_id, "most": _BATCH}).fetchall()
         yield found
         if len(found) < _BATCH:
             return
-        after_id = found[-1][0]
+        first_id = found[-1][0] + 1
 
 
 def shots(connection: sqlite3.Connection, event: events.Group) -> list[events.Shot]:
     """What is said of each photo of an event."""
     return [
-        _shot(moment.key, row)
-        for moment in event.moments
-        for row in _fetch(connection, _ROWS, _DEFAULTS | {"file_id": moment.file_id})
+        _shot(moment.key, row) for moment in event.moments for row in _fetch(connection, _ROWS, _only(moment.file_id))
     ]
 
 
@@ -292,7 +300,7 @@ def one(connection: sqlite3.Connection, file_id: int, starts: Starts | None = No
     Raises:
         LogError: there is no such row.
     """
-    found = _fetch(connection, _ROWS, _DEFAULTS | {"file_id": file_id}, _Beyond(starts or {}))
+    found = _fetch(connection, _ROWS, _only(file_id), _Beyond(starts or {}))
     if not found:
         raise LogError(f"the log has no row {file_id}. `fieldmark log` lists them.", code="missing")
     return found[0]
@@ -300,7 +308,7 @@ def one(connection: sqlite3.Connection, file_id: int, starts: Starts | None = No
 
 def answers(connection: sqlite3.Connection, photo_id: int | None) -> list[dict[str, Any]]:
     """What each model said of a photo, the newest last."""
-    found = _dicts(
+    found = dicts(
         connection,
         "SELECT label, confidence, decision, top, b.name AS bundle, bundle_digest, c.model_digest AS model, runtime,"
         " development, created_utc FROM classification c JOIN bundle b ON b.digest = bundle_digest"
@@ -312,12 +320,12 @@ def answers(connection: sqlite3.Connection, photo_id: int | None) -> list[dict[s
 
 def reviews(connection: sqlite3.Connection, photo_id: int | None) -> list[dict[str, Any]]:
     """What people said of a photo, the newest last; observations as in :class:`edge.log.store.Observation`."""
-    found = _dicts(connection, "SELECT id, who, created_utc FROM review WHERE photo_id = ? ORDER BY id", photo_id)
+    found = dicts(connection, "SELECT id, who, created_utc FROM review WHERE photo_id = ? ORDER BY id", photo_id)
     seen = (
         "SELECT label, count, sex, life_stage, behaviour, individual, comment FROM observation"
         " WHERE review_id = ? ORDER BY id"
     )
-    return [each | {"observations": _dicts(connection, seen, each["id"])} for each in found]
+    return [each | {"observations": dicts(connection, seen, each["id"])} for each in found]
 
 
 def known_labels(connection: sqlite3.Connection) -> list[str]:
@@ -366,26 +374,45 @@ class _Beyond:
     """What rows take from beyond their own columns."""
 
     starts: Starts
-    index: EventIndex | None = None
+    events: EventIndex | EventsNear | None = None
+
+
+def _only(file_id: int) -> dict[str, Any]:
+    return _DEFAULTS | {"first_id": file_id, "last_id": file_id}
 
 
 def _batches(
-    connection: sqlite3.Connection, where: str, values: dict[str, Any], beyond: _Beyond
+    connection: sqlite3.Connection,
+    where: str,
+    values: dict[str, Any],
+    beyond: _Beyond,
+    after: tuple[int, int],
+    last_id: int,
 ) -> Iterator[list[Row]]:
-    """All rows, in statements that are over quickly."""
-    after_id, after_model = 0, -1
-    while True:
+    """All rows after a row and model, in statements that are over quickly, also where only a few rows are wanted. What
+    is written meanwhile is left out, since its event is not known."""
+    while after[0] <= last_id:
+        span_end = after[0] + _SPAN
         found = _fetch(
             connection,
-            f"SELECT * FROM ({_ROWS}) WHERE (id > :after_id OR classification_id > :after_model) AND {where}"
+            f"SELECT * FROM ({_ROWS}) WHERE (id > :first_id OR classification_id > :after_model) AND {where}"
             " ORDER BY id, classification_id LIMIT :most",
-            values | {"after_id": after_id, "after_model": after_model, "most": _BATCH},
+            values | {"first_id": after[0], "last_id": min(span_end, last_id), "after_model": after[1], "most": _BATCH},
             beyond,
         )
         yield found
-        if len(found) < _BATCH:
-            return
-        after_id, after_model = found[-1].id, found[-1].classification_id
+        after = (found[-1].id, found[-1].classification_id) if len(found) == _BATCH else (span_end + 1, -1)
+
+
+def _before_newest(connection: sqlite3.Connection, where: str, values: dict[str, Any]) -> tuple[int, int]:
+    """After which row and model the newest ones begin."""
+    with reading():
+        first = connection.execute(
+            f"SELECT id, classification_id FROM ({_ROWS}) WHERE {where}"
+            " ORDER BY id DESC, classification_id DESC LIMIT 1 OFFSET :newest - 1",
+            values,
+        ).fetchone()
+    return (first[0], first[1] - 1) if first else (0, -1)
 
 
 def _newest(connection: sqlite3.Connection, where: str, values: dict[str, Any], beyond: _Beyond) -> list[Row]:
@@ -401,11 +428,12 @@ def _fetch(
         cursor = connection.execute(statement, values)
         names = [column[0] for column in cursor.description]
         found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-        event_of = {} if beyond.index is None or not found else beyond.index.of_files(found[0]["id"], found[-1]["id"])
+        event_of = beyond.events.of_files(each["id"] for each in found) if beyond.events else {}
     return [_row(each, beyond.starts, event_of) for each in found]
 
 
-def _dicts(connection: sqlite3.Connection, statement: str, value: int | None) -> list[dict[str, Any]]:
+def dicts(connection: sqlite3.Connection, statement: str, value: int | None) -> list[dict[str, Any]]:
+    """The rows of a statement with one value, each by column."""
     with reading():
         cursor = connection.execute(statement, (value,))
         names = [column[0] for column in cursor.description]
@@ -440,7 +468,7 @@ def _where(wanted: Filter) -> tuple[str, dict[str, Any]]:
     terms = ["1"]
     if wanted.species is not None:
         terms.append("coalesce(person_label, model_label) = :species COLLATE NOCASE")
-        values["species"] = wanted.species
+        values["species"] = " ".join(unicodedata.normalize("NFC", wanted.species).split())
     if wanted.station is not None:
         terms.append("station = :station")
         values["station"] = wanted.station

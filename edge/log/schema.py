@@ -189,4 +189,10 @@ _SECOND = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
+_THIRD = (
+    # From a moment to the photos around it: the same expression as edge.log.times.moment.
+    "CREATE INDEX file_by_time ON file (coalesce(julianday(taken_local || utc_offset), 0))",
+    "CREATE INDEX review_by_event ON review (event) WHERE event IS NOT NULL",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)

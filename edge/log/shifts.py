@@ -51,6 +51,8 @@ def make(
     Raises:
         ConfigError: one of them makes no sense.
     """
+    if station is not None:
+        times.check_text(station, "--station")
     shift = TimeShift(
         times.seconds(by),
         reason,

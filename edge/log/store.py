@@ -1,35 +1,34 @@
-"""The detection log: one SQLite file, opened for writing in one place and for reading in one place.
+"""The detection log: one SQLite file, and every write to it.
 
-Owns how the log is opened, how it grows from version to version, and every write to it. One photo is one transaction,
-durable when the call returns (WAL and ``synchronous=FULL``). Never decides what is in a photo, never deletes a row.
+One photo is one transaction, durable when the call returns (WAL and ``synchronous=FULL``, set in
+:mod:`edge.log.opening`). Never decides what is in a photo, never deletes a row.
 """
 
 from __future__ import annotations
 
 import getpass
 import json
-import os
 import sqlite3
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import quote
 
-from edge import durable
 from edge.errors import LogError
-from edge.log.schema import APPLICATION_ID, MIGRATIONS
+from edge.log import opening
+from edge.log.opening import BELOW_ROOT as BELOW_ROOT
+from edge.log.opening import BUSY_TIMEOUT_MS as BUSY_TIMEOUT_MS
+from edge.log.opening import connect_read_only as connect_read_only
+from edge.log.opening import open_for_reading as open_for_reading
+from edge.log.opening import path_below as path_below
 from edge.photo import Taken
 
-BUSY_TIMEOUT_MS = 10_000
 MOST_WORDS, MOST_COMMENT = 100, 1000
 MOST_COUNT = 9999
-BELOW_ROOT = Path("var", "lib", "fieldmark", "log.db")
-_WAL_LIMIT_BYTES = 8 * 2**20
 
 RETRY_AFTER_S = (60, 600, 3600)
 """How long after the first, second and third failure a file is tried again; then at each start of the agent."""
@@ -68,10 +67,10 @@ class PhotoFacts:
         sha256: in hex.
         width, height: stored size in pixels.
         camera_make, camera_model, camera_serial, temperature_c: as the camera wrote them.
-        damaged: decodes, but is visibly damaged.
+        damaged: decodes, but is visibly damaged. Written again, False leaves what is in the log.
         burst: its number in its burst, from 1, where the camera says it.
-        preview: what became of its preview: ``none`` (not made), ``kept``, ``blurred``, ``withheld`` (a person) or
-            ``released`` (for space).
+        preview: what became of its preview: ``none`` (not made this time), ``kept``, ``blurred``, ``withheld`` (a
+            person) or ``released`` (for space). Written again, ``none`` leaves what is in the log.
     """
 
     sha256: str
@@ -309,10 +308,10 @@ class Log:
         Raises:
             LogError: with code ``damaged``, or the file cannot be read.
         """
-        with _ours(self.path):
+        with opening.ours(self.path):
             found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            raise LogError(f"{self.path}: {found}. {_CURES[sqlite3.SQLITE_CORRUPT]}", code="damaged")
+            raise LogError(f"{self.path}: {found}. {opening.CURES[sqlite3.SQLITE_CORRUPT]}", code="damaged")
 
     def seen(self, key: FileKey) -> Seen | None:
         """The row of this very file (same name, size and time), or None.
@@ -320,7 +319,7 @@ class Log:
         Raises:
             LogError: the log cannot be read.
         """
-        with _ours(self.path):
+        with opening.ours(self.path):
             row = self._db.execute(
                 "SELECT id, failure_retry AND failure_closed_utc IS NULL, tries, next_try_utc FROM file"
                 " WHERE device = ? AND source = ? AND path = ? AND size_bytes = ? AND mtime_ns = ?",
@@ -328,13 +327,24 @@ class Log:
             ).fetchone()
         return Seen(row[0], bool(row[1]), *row[2:]) if row else None
 
+    def sources(self, device: str) -> list[str]:
+        """The folders of which a device has rows. From one to the next by the index, since DISTINCT reads all rows."""
+        with opening.ours(self.path):
+            rows = self._db.execute(
+                "WITH RECURSIVE folder(source) AS (SELECT min(source) FROM file WHERE device = :device"
+                " UNION ALL SELECT (SELECT min(source) FROM file WHERE device = :device AND source > folder.source)"
+                " FROM folder WHERE source IS NOT NULL) SELECT source FROM folder WHERE source IS NOT NULL",
+                {"device": device},
+            )
+            return [row[0] for row in rows]
+
     def retries(self, model_digest: str | None = None) -> set[int]:
         """Ids of the files that deserve another try at the start of a run.
 
         Args:
             model_digest: of the model in use; what was tried :data:`MOST_TRIES` times with another one is tried too.
         """
-        with _ours(self.path):
+        with opening.ours(self.path):
             rows = self._db.execute(
                 "SELECT id FROM file WHERE failure_code IS NOT NULL AND failure_closed_utc IS NULL AND failure_retry"
                 " AND (tries < :most OR tried_model <> :model)",
@@ -348,7 +358,7 @@ class Log:
         Args:
             now: with a time zone.
         """
-        with _ours(self.path):
+        with opening.ours(self.path):
             rows = self._db.execute(
                 "SELECT id, tries, device, source, path, size_bytes, mtime_ns FROM file"
                 " WHERE next_try_utc <= ? ORDER BY next_try_utc LIMIT ?",
@@ -358,7 +368,7 @@ class Log:
 
     def classified(self, sha256: str, model_digest: str | None = None) -> bool:
         """Whether this model, or without one some model, has classified this content."""
-        with _ours(self.path):
+        with opening.ours(self.path):
             row = self._db.execute(
                 "SELECT 1 FROM photo JOIN classification ON photo_id = photo.id"
                 " WHERE sha256 = :sha256 AND (:model IS NULL OR model_digest = :model) LIMIT 1",
@@ -395,7 +405,7 @@ class Log:
         self._batch = _Batch()
         try:
             yield
-            with _ours(self.path):
+            with opening.ours(self.path):
                 self._end_part(self._batch)
         except BaseException:
             if self._db.in_transaction:
@@ -533,13 +543,19 @@ class Log:
             self._write("UPDATE agent_run SET alive_utc = ?, ended_utc = ? WHERE id = ?", now, now, self._run.id)
             self._run = None
 
-    def pending_alerts(self, now: datetime, most: int = 100) -> list[PendingAlert]:
-        """Messages that are to be sent now, those that wait longest first."""
-        with _ours(self.path):
+    def pending_alerts(self, now: datetime, most: int = 100, *, but: Collection[str] = ()) -> list[PendingAlert]:
+        """Messages that are to be sent now, those that wait longest first.
+
+        Args:
+            now: with a time zone.
+            but: channels to leave out, so that many messages of one that rests hide nobody else's behind ``most``.
+        """
+        with opening.ours(self.path):
             rows = self._db.execute(
                 "SELECT id, key, channel, text, tries, created_utc FROM alert"
-                " WHERE sent_utc IS NULL AND next_try_utc <= ? ORDER BY next_try_utc, id LIMIT ?",
-                (_text(now), most),
+                f" WHERE sent_utc IS NULL AND next_try_utc <= ? AND channel NOT IN ({', '.join('?' for _ in but)})"
+                " ORDER BY next_try_utc, id LIMIT ?",
+                (_text(now), *but, most),
             ).fetchall()
         return [PendingAlert(*row) for row in rows]
 
@@ -585,7 +601,7 @@ class Log:
 
     def planned_deletions(self) -> list[PlannedDeletion]:
         """Deletions that were neither done nor dropped. At a start: do or drop each of them first."""
-        with _ours(self.path):
+        with opening.ours(self.path):
             rows = self._db.execute(
                 "SELECT d.id, f.id, policy, copied_to, device, source, path, size_bytes, mtime_ns"
                 " FROM deletion d JOIN file f ON f.id = file_id"
@@ -602,7 +618,7 @@ class Log:
         """
         if self._batch is not None:
             return False
-        with _ours(self.path):
+        with opening.ours(self.path):
             self._db.execute("PRAGMA busy_timeout = 0")
             try:
                 busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
@@ -616,7 +632,7 @@ class Log:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _ours(self.path):
+        with opening.ours(self.path):
             if self._batch is not None:
                 with self._part(self._batch):
                     yield
@@ -676,9 +692,11 @@ class Log:
 
     def _photo(self, photo: PhotoFacts) -> int:
         self._insert("photo", **asdict(photo))
-        row = self._db.execute("SELECT id, preview FROM photo WHERE sha256 = ?", (photo.sha256,)).fetchone()
-        if row[1] == "none" != photo.preview:  # one that is made later
+        row = self._db.execute("SELECT id, preview, damaged FROM photo WHERE sha256 = ?", (photo.sha256,)).fetchone()
+        if photo.preview not in ("none", row[1]):  # made later, or anew for another model's answer
             self._db.execute("UPDATE photo SET preview = ? WHERE id = ?", (photo.preview, row[0]))
+        if photo.damaged and not row[2]:  # damage is looked for once a model has answered, which can be later
+            self._db.execute("UPDATE photo SET damaged = 1 WHERE id = ?", (row[0],))
         return int(row[0])
 
     def _file(self, file: FileFacts, photo_id: int | None, failure: Failure | None) -> int:
@@ -749,135 +767,17 @@ class Log:
         )
 
 
-def path_below(root: Path) -> Path:
-    """Where a device's own log lies."""
-    return root / BELOW_ROOT
-
-
-def open_for_writing(path: Path) -> Log:
+def open_for_writing(path: Path, *, make: bool = True) -> Log:
     """Open the log, make it where there is none, and bring an older one up to date.
 
-    Durability is a property of the connection, not of the file, so every writer comes through here.
+    Args:
+        make: whether a log is made where there is none.
 
     Raises:
-        LogError: the file is no detection log, comes from a newer Fieldmark, or cannot be opened or synced.
+        LogError: the file is no detection log, comes from a newer Fieldmark, or cannot be opened or synced; or it is
+            not there, without ``make``.
     """
-    with _ours(path):
-        try:
-            _make_folder(path.parent)
-        except OSError as error:
-            raise LogError(f"{path.parent}: the log's folder cannot be made: {error.strerror}.") from error
-        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
-        try:
-            _check_kind(connection, path)
-            _set(connection, path, "journal_mode", "wal")
-            _set(connection, path, "synchronous", 2)  # FULL
-            _set(connection, path, "foreign_keys", 1)
-            _set(connection, path, "busy_timeout", BUSY_TIMEOUT_MS)
-            _set(connection, path, "journal_size_limit", _WAL_LIMIT_BYTES)
-            _set(connection, path, "cache_size", -1024)  # in KiB; twice as much is SQLite's own
-            _migrate(connection, path)
-        except BaseException:
-            connection.close()
-            raise
-    return Log(connection, path)
-
-
-def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Open the log to read, also while an agent writes it. Hold no transaction for longer than a second.
-
-    Never ``immutable``: that would not see what is still in the ``-wal`` file beside it.
-
-    Raises:
-        LogError: there is no log, it is no detection log, or comes from another version of Fieldmark.
-    """
-    if not path.is_file():
-        raise LogError(f"{path}: there is no detection log. Run `fieldmark watch` first, or name one by --db.")
-    try:
-        connection = connect_read_only(path)
-        version = _check_kind(connection, path)
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
-            raise LogError(f"{path}: the log cannot be read: {error}.") from error
-        raise LogError(
-            f"{path}: the log cannot be opened here. If its folder is read-only, copy the log and its `-wal` file "
-            "together to a folder that you may write to, and open it there."
-        ) from error
-    except sqlite3.Error as error:
-        raise LogError(f"{path}: the log cannot be read: {error}.") from error
-    if version < len(MIGRATIONS):
-        raise LogError(f"{path}: the log has version {version}, this Fieldmark reads {len(MIGRATIONS)}. {_UPGRADE}")
-    return connection
-
-
-def connect_read_only(path: Path) -> sqlite3.Connection:
-    """A connection that can read and nothing else, to whatever the file is. Lets SQLite's errors through."""
-    connection = sqlite3.connect(f"file:{quote(os.fsencode(path.absolute()))}?mode=ro", uri=True, isolation_level=None)
-    connection.execute("PRAGMA query_only = ON")
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    return connection
-
-
-_UPGRADE = "Open it once for writing, as `fieldmark log correct` or `fieldmark watch` does."
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the log's folder; a folder that is not synced can be gone after a power cut, with the log in it."""
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for made in reversed(missing):
-        made.mkdir(exist_ok=True)
-        durable.sync_folder(made.parent)
-
-
-def _check_kind(connection: sqlite3.Connection, path: Path) -> int:
-    """The log's version. Called before anything is changed, so that a foreign file stays as it is."""
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if application != APPLICATION_ID and (application or version or tables):
-        raise LogError(
-            f"{path}: this SQLite file is no detection log (application id {application}). Name another by --db.",
-            code="foreign",
-        )
-    if version > len(MIGRATIONS):
-        raise LogError(
-            f"{path}: the log has version {version}, this Fieldmark knows up to {len(MIGRATIONS)}. Update Fieldmark.",
-            code="newer",
-        )
-    return version
-
-
-def _set(connection: sqlite3.Connection, path: Path, name: str, value: str | int) -> None:
-    """Set a pragma and read it back: SQLite ignores what it cannot do, such as WAL on some network folders."""
-    connection.execute(f"PRAGMA {name} = {value}")
-    found = connection.execute(f"PRAGMA {name}").fetchone()[0]
-    if found != value:
-        raise LogError(
-            f"{path}: SQLite keeps {name} at {found} where {value} is needed, so photos could be lost at a power cut. "
-            "Put the log on a local disk.",
-            code="not durable",
-        )
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the log to the newest version: each step and its new version number commit together."""
-    while True:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            version = _check_kind(connection, path)  # again, now that nobody else can be half way through
-            if version == len(MIGRATIONS):
-                break
-            for statement in MIGRATIONS[version]:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {version + 1}")
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+    return Log(opening.connect_for_writing(path, make=make), path)
 
 
 def _failure_columns(failure: Failure | None, tries: int) -> dict[str, str | int | None]:
@@ -903,26 +803,3 @@ def _now_utc() -> str:
 def _text(moment: datetime) -> str:
     """A time as the log keeps it, so that texts compare as times do."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
-
-
-@contextmanager
-def _ours(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours."""
-    try:
-        yield
-    except sqlite3.IntegrityError as error:
-        raise LogError(f"{path}: the log does not take this: {error}.", code="refused") from error
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension
-        word = "damaged" if code == sqlite3.SQLITE_CORRUPT else None
-        raise LogError(f"{path}: {error}. {_CURES.get(code, '')}".rstrip(), code=word) from error
-
-
-_CURES = {
-    sqlite3.SQLITE_BUSY: "Another program holds the log; close it and try again.",
-    sqlite3.SQLITE_FULL: "The disk is full; free some space. Nothing written before is lost.",
-    sqlite3.SQLITE_READONLY: "The log may not be written by this user.",
-    sqlite3.SQLITE_CANTOPEN: "Check that the folder exists and may be written by this user.",
-    sqlite3.SQLITE_NOTADB: "This is no detection log; name another by --db.",
-    sqlite3.SQLITE_CORRUPT: "The log is damaged. Set it and its -wal file aside; a new one is filled from the photos.",
-}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import one_line
+from edge.log import times
 from edge.log.query import Row
 
 if TYPE_CHECKING:
@@ -224,6 +225,9 @@ def _note(row: Row) -> str:
         notes.append(f"the model said {row.model_label}")
     if row.damaged:
         notes.append("damaged")
+    if row.taken_source == "file":
+        notes.append("time: only the file's")
+    notes += [f"time: {flag}" for flag in row.time_flags if flag in times.LOOKS_WRONG]
     return ", ".join(notes)
 
 
@@ -250,10 +254,10 @@ def _cell(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     text = str(value)
     # A spreadsheet runs what starts like a formula, and labels are written by people.
-    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
 
 
 def _csv_line(cells: Sequence[str]) -> str:
     out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow(cells)
-    return out.getvalue()
+    csv.writer(out, lineterminator="\r\n").writerow(cells)  # with these in it a cell is quoted, as by RFC 4180
+    return out.getvalue().removesuffix("\r\n")

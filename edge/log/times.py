@@ -12,7 +12,9 @@ from datetime import datetime, timedelta
 from edge.errors import ConfigError
 
 MOST_SHIFT_S = 200 * 366 * 86_400
-CLOCK_RESET, FUTURE, BACKWARDS = "clock-reset", "future", "backwards"
+EPOCH_DAY = 2440587.5
+"""1970 in SQLite's Julian days."""
+LOOKS_WRONG = CLOCK_RESET, FUTURE, BACKWARDS = "clock-reset", "future", "backwards"
 
 _LAST_FIRMWARE_YEAR = "2000"
 """No camera trap took a photo before: a clock that lost its power starts at 1970, 1980 or 2000 and goes on."""
@@ -23,18 +25,40 @@ _FUTURE_BY = {True: timedelta(hours=26), False: timedelta(hours=1)}  # the offse
 _COUNTER = re.compile(r"(.*?)(\d+)(\.[^./]*)", re.DOTALL)
 
 
+def moment(file: str) -> str:
+    """SQL for the uncorrected time of the table alias ``file`` as a Julian day, as in the index ``file_by_time``."""
+    return f"coalesce(julianday({file}.taken_local || {file}.utc_offset), 0)"
+
+
+def holds(file: str) -> str:
+    """SQL for whether a correction, as the table alias ``s``, holds for the table alias ``file``."""
+    return f"""(s.station IS NULL OR s.station = {file}.station)
+    AND (s.device IS NULL OR s.device = {file}.device) AND (s.source IS NULL OR s.source = {file}.source)
+    AND (s.since_local IS NULL OR {file}.taken_local >= s.since_local)
+    AND (s.until_local IS NULL OR {file}.taken_local < s.until_local)
+    AND (s.file_times OR {file}.taken_source <> 'file')"""
+
+
 def corrected(file: str) -> str:
     """SQL for ``taken_local`` of the table alias ``file`` with all corrections that hold for it."""
     return f"""coalesce((
   SELECT strftime('%Y-%m-%dT%H:%M:%S', substr({file}.taken_local, 1, 19), nullif(sum(s.seconds), 0) || ' seconds')
     || substr({file}.taken_local, 20)
   FROM time_shift s
-  WHERE (s.station IS NULL OR s.station = {file}.station)
-    AND (s.device IS NULL OR s.device = {file}.device) AND (s.source IS NULL OR s.source = {file}.source)
-    AND (s.since_local IS NULL OR {file}.taken_local >= s.since_local)
-    AND (s.until_local IS NULL OR {file}.taken_local < s.until_local)
-    AND (s.file_times OR {file}.taken_source <> 'file')
+  WHERE {holds(file)}
 ), {file}.taken_local)"""
+
+
+def check_text(text: str, name: str) -> None:
+    """Refuse what was typed in another encoding, which no row can hold.
+
+    Raises:
+        ConfigError: it is no UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{name} is {ascii(text)[:120]}, expected text in UTF-8.") from error
 
 
 def seconds(text: str) -> int:

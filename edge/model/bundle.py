@@ -22,8 +22,8 @@ from typing import BinaryIO
 from edge import durable
 from edge.errors import BundleError, ConfigError, TrustError
 from edge.model import archive, strict, trust
-from edge.model.preprocess import MAX_SIDE, InputSpec
 from edge.model.runtime import KERNELS
+from edge.model.spec import MAX_SIDE, InputSpec
 
 TYPE, FORMAT = "fieldmark-bundle", 2
 VARIANTS = ("int8", "dynamic", "float16", "float32")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from PIL import Image
 
 from edge import photo as photos
 from edge.errors import ConfigError, ModelError
-from edge.model import decide, preprocess, runtime
-from edge.model.bundle import Manifest, RuntimePass
+from edge.model import decide, interpreter, preprocess
+from edge.model import runtime as runtimes
+from edge.model.bundle import Manifest
 from edge.model.taxonomy import taxonomy
 
 
@@ -56,7 +56,7 @@ class Classifier:
         self.labels = tuple(label.name for label in manifest.labels)
         self.spec = manifest.input
         self._taxonomy = taxonomy(manifest.labels, None if species is None else known_species(manifest, species))
-        self._model = runtime.Model(model, runtime=name or usable_runtime(manifest), threads=threads)
+        self._model = interpreter.Model(model, runtime=name or runtimes.usable(manifest), threads=threads)
         self.runtime = self._model.runtime
         found = (self._model.height, self._model.width, self._model.classes)
         expected = (self.spec.height, self.spec.width, len(self.labels))
@@ -111,32 +111,3 @@ def known_species(manifest: Manifest, species: Collection[str]) -> frozenset[str
                 code="unknown species",
             )
     return frozenset(species)
-
-
-def usable_runtime(manifest: Manifest) -> str:
-    """The first installed runtime among those that passed the gate, in a version that the gate's verdict holds for.
-
-    Raises:
-        ModelError: there is none.
-    """
-    here = runtime.installed()
-    for candidate in here:
-        if any(_covers(entry, candidate) for entry in manifest.runtimes):
-            return candidate.name
-    passed = [f"{entry.name} {entry.version_min} to below {entry.version_below}" for entry in manifest.runtimes]
-    raise ModelError(
-        f"bundle {manifest.name} passed the gate on {', '.join(passed) or 'no runtime'}; "
-        f"installed here: {', '.join(f'{r.name} {r.version}' for r in here) or 'none'}. Install one that passed.",
-        code="no runtime",
-    )
-
-
-def _covers(entry: RuntimePass, candidate: runtime.Installed) -> bool:
-    low, high = _release(entry.version_min), _release(entry.version_below)
-    return candidate.name == entry.name and low <= _release(candidate.version) < high
-
-
-def _release(version: str) -> tuple[int, ...]:
-    """The numbers at the start of a version: ``2.14.0rc1`` to (2, 14, 0)."""
-    numbers = re.match(r"\d+(?:\.\d+)*", version)
-    return tuple(int(number) for number in numbers.group().split(".")) if numbers else ()

@@ -17,7 +17,8 @@ from PIL import Image
 
 from edge import photo as photos
 from edge.errors import ModelError, PhotoError
-from edge.model import classify, run
+from edge.model import run
+from edge.model import runtime as runtimes
 from edge.model.bundle import MODEL, Golden, Manifest
 from edge.model.preprocess import Pixels, to_pixels
 
@@ -38,7 +39,7 @@ def check(folder: Path, manifest: Manifest, *, runtime: str | None = None) -> st
     Args:
         folder: the bundle's files, each already verified.
         manifest: names photos, labels, logits and tolerances.
-        runtime: by default the one that :func:`edge.model.classify.usable_runtime` chooses.
+        runtime: by default the one that :func:`edge.model.runtime.usable` chooses.
 
     Returns:
         The runtime's name.
@@ -47,7 +48,7 @@ def check(folder: Path, manifest: Manifest, *, runtime: str | None = None) -> st
         ModelError: as :func:`compare` says, or with code ``golden photo`` where a photo is neither a PNG of input
             size nor a JPEG that decodes, ``timeout``, ``no runtime``, or as :func:`edge.model.run.in_child` says.
     """
-    name = runtime or classify.usable_runtime(manifest)
+    name = runtime or runtimes.usable(manifest)
     try:
         with tempfile.TemporaryDirectory(prefix="fieldmark-golden-") as scratch:
             stack = Path(scratch) / "golden.npy"

@@ -7,7 +7,6 @@ from is what it meets in the forest. It never normalises: that is the first laye
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,8 @@ from PIL import Image
 
 from edge import decode_cost
 from edge import photo as photos
-from edge.errors import ConfigError, PhotoError
+from edge.errors import PhotoError
+from edge.model.spec import InputSpec
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
@@ -25,8 +25,6 @@ _RESAMPLE = {
     "bicubic": Image.Resampling.BICUBIC,
     "box": Image.Resampling.BOX,
 }
-_ASPECT = ("stretch", "pad", "crop")
-MAX_SIDE = 2048
 REVISION = 2
 """Raised with every change here that changes pixels: caches of pixels go by it."""
 _ROUNDING = 1e-6  # of a pixel
@@ -43,37 +41,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a model wants to see.
-
-    Attributes:
-        height, width: pixels, 1 to 2048.
-        resample: ``bilinear``, ``bicubic`` or ``box``; Pillow's, which widen the filter when shrinking.
-        aspect: ``stretch`` to the input's shape, ``pad`` with black and keep the proportions, or ``crop`` the middle
-            (as ImageNet networks are tested; it can cut an animal off at the edge).
-        cut_top, cut_bottom: rows of a burnt-in info strip to cut off, counted in the original upright photo.
-    """
-
-    height: int
-    width: int
-    resample: str = "bilinear"
-    aspect: str = "stretch"
-    cut_top: int = 0
-    cut_bottom: int = 0
-
-    def __post_init__(self) -> None:
-        for name, side in (("height", self.height), ("width", self.width)):
-            if not 1 <= side <= MAX_SIDE:
-                raise ConfigError(f"input {name} is {side}, expected 1 to {MAX_SIDE} pixels.")
-        if self.resample not in _RESAMPLE:
-            raise ConfigError(f"input resample is {self.resample!r}, expected one of {', '.join(_RESAMPLE)}.")
-        if self.aspect not in _ASPECT:
-            raise ConfigError(f"input aspect is {self.aspect!r}, expected one of {', '.join(_ASPECT)}.")
-        if not (0 <= self.cut_top <= 1000 and 0 <= self.cut_bottom <= 1000):
-            raise ConfigError(f"input cuts are {self.cut_top} and {self.cut_bottom}, expected 0 to 1000 rows.")
 
 
 def to_pixels(image: Image.Image, spec: InputSpec) -> Pixels:

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from edge.errors import FieldmarkError, ModelError
 from edge.model import runtime as runtimes
+from edge.model.interpreter import Model
 
 _LOAD_STATUS = 66
 """The child's exit status where the runtime cannot load the model, which is no crash."""
@@ -122,7 +123,7 @@ def main() -> None:
 
 
 def _run(options: argparse.Namespace) -> tuple[npt.NDArray[np.float32], dict[str, object]]:
-    model = runtimes.Model(options.model, runtime=options.runtime, kernels=options.kernels)
+    model = Model(options.model, runtime=options.runtime, kernels=options.kernels)
     photos = None if options.photos is None else np.load(options.photos, allow_pickle=False).tolist()
     logits, spent_ms = [], []
     for pixels in _photos(options.pixels, photos):
@@ -141,7 +142,7 @@ def _run(options: argparse.Namespace) -> tuple[npt.NDArray[np.float32], dict[str
     }
 
 
-def _answer(model: runtimes.Model, pixels: npt.NDArray[np.uint8], keep_not_finite: bool) -> npt.NDArray[np.float32]:
+def _answer(model: Model, pixels: npt.NDArray[np.uint8], keep_not_finite: bool) -> npt.NDArray[np.float32]:
     try:
         return model.logits(pixels)
     except ModelError as error:

@@ -14,7 +14,8 @@ from edge import pathtext
 from edge import photo as photos
 from edge.errors import PhotoError
 from edge.log.query import Row
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 
 _SIDEWAYS = (5, 6, 7, 8)
 

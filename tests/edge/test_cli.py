@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import pytest
 
 import fieldmark
+from edge.agent import process
+from edge.agent.run import Plan
 from tests.fakes import tiny
 from tests.fakes.camera import jpeg, put
 
@@ -278,6 +280,46 @@ def test_root_can_come_from_the_environment(device: Device, monkeypatch: pytest.
     monkeypatch.setenv("FIELDMARK_ROOT", str(device.root))
     [found] = device("status", "--json").objects
     assert found["root"] == str(device.root)
+
+
+def test_relative_root_is_the_same_device_for_the_agent_that_stands_elsewhere(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(device.root.parent)
+    plans: list[Plan] = []
+    monkeypatch.setattr(process, "carry_out", lambda plan, *, as_json: plans.append(plan))
+    (device.root / "etc/fieldmark/config.toml").write_text(
+        '[[delete]]\nname = "a"\nlabel = "red"\nolder_days = 1\ncopied_to = "/copies"\n'
+        '[service]\nprometheus = "/f.prom"\n'
+    )
+    assert device("watch", device.photos, "--once", "--root", device.root.name).code == 0
+    [plan] = plans
+    service, [policy] = plan.upkeep.service, plan.upkeep.deletes
+    assert policy.copied_to == device.root / "copies"
+    assert service.prometheus == device.root / "f.prom"
+    assert service.status_file == device.root / "run/fieldmark/status.json"
+    assert plan.slot.is_absolute()
+    assert plan.log.is_absolute()
+
+
+def test_device_does_not_take_its_own_previews_for_photos(device: Device) -> None:
+    end = device("watch", device.root, "--once", "--root", device.root)
+    assert (end.code, end.out) == (1, "")
+    assert "pictures of Fieldmark's own" in end.err
+
+
+def test_status_shows_what_it_can_and_fails_for_the_rest(device: Device) -> None:
+    log = device.root / "var/lib/fieldmark/log.db"
+    log.write_bytes(b"no database " * 100)
+    end = device("status", "--root", device.root)
+    assert end.code == 1
+    assert "bundle    tiny 7" in end.out
+    assert str(log) in end.out
+    assert end.err.startswith(f"fieldmark: {device.root}: in trouble: log.")
+    assert len(end.err.splitlines()) == 1
+    end = device("status", "--root", device.root, "--json")
+    [found] = end.objects
+    assert (end.code, list(found["troubles"])) == (1, ["log"])
 
 
 # review

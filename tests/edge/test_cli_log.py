@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ def test_corrected_time_is_everywhere_and_the_original_beside_it(device: Device)
     )
     assert (end.code, end.out) == (
         0,
-        "1 files; the first was of 2023-11-14T23:30:00 and is of 2023-11-13T22:30:00 now.\n",
+        "1 file; the first was of 2023-11-14T23:30:00 and is of 2023-11-13T22:30:00 now.\n",
     )
     found = row(device, "0004.jpg")
     assert (found["taken"], found["taken_original"]) == ("2023-11-13T22:30:00+01:00", "2023-11-14T23:30:00+01:00")
@@ -69,6 +71,38 @@ def test_correction_that_is_for_no_photo_changes_nothing(device: Device) -> None
     assert end.code == 1
     assert "no photo is meant" in end.err
     assert device.log("shift-time", "--list", "--json").objects == []
+
+
+# An older log
+
+OLDER = Path(__file__).parent / "log" / "data" / "version-2.sql"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["correct", "1", "deer"], id="a correction of a label"),
+        pytest.param(["shift-time", "--by", "+01:00:00", "--reason", "slow"], id="a correction of a clock"),
+    ],
+)
+def test_correction_brings_an_older_log_up_to_date(
+    device_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """As is said to whoever tries to read it."""
+    path, device = tmp_path / "older.db", Device(device_root, tmp_path, capsys)
+    with closing(sqlite3.connect(path)) as older:
+        older.executescript(OLDER.read_text("utf-8"))
+    end = device("log", "--db", path)
+    assert (end.code, "as `fieldmark log correct` or `fieldmark watch` does" in end.err) == (1, True)
+    assert device("log", *arguments, "--db", path).code == 0
+    assert device("log", "--db", path).code == 0
+
+
+def test_correction_makes_no_log(device_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    device = Device(device_root, tmp_path, capsys)
+    end = device("log", "correct", "1", "deer", "--db", tmp_path / "none.db")
+    assert (end.code, "there is no detection log" in end.err) == (1, True)
+    assert not (tmp_path / "none.db").exists()
 
 
 # log audit
@@ -170,6 +204,7 @@ def test_spreadsheet_with_a_fault_stops_no_reading_of_the_log(device: Device) ->
             ["log", "shift-time", "--by", "1h", "--reason", "x"], 2, "expected one such as", id="no difference"
         ),
         pytest.param(["log", "shift-time", "--by", "+01:00"], 2, "why with --reason", id="no reason"),
+        pytest.param(["log", "--station", "caf\udce9"], 2, "expected text in UTF-8", id="a name in another encoding"),
         pytest.param(["log", "export", "--format", "pdf", "--out", "x"], 2, "expected csv", id="an unknown format"),
         pytest.param(["log", "export", "--out", "x", "--independence", "1"], 2, "30m", id="no interval"),
         pytest.param(["log", "audit", "--db", "none.db"], 1, "there is no detection log", id="no log to audit"),

@@ -17,7 +17,8 @@ from PIL import Image
 
 from edge import decode_cost, photo
 from edge.errors import PhotoError
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 from tests.faults.test_damaged_photos import BOMB_OF_40_BYTES
 
 SIDE = (1600, 1200)
@@ -137,7 +138,8 @@ MEASURE = """
 import re, sys
 from pathlib import Path
 from edge import decode_cost, photo
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 
 def most():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024

@@ -17,9 +17,10 @@ from edge.errors import ModelError
 from edge.log.store import BundleFacts
 from edge.model import decide, preprocess
 from edge.model.classify import Answer
+from edge.model.spec import InputSpec
 
 LABELS = ("deer", "empty", "fox")
-SPEC = preprocess.InputSpec(16, 16)
+SPEC = InputSpec(16, 16)
 BUNDLE = BundleFacts("b1" * 32, "shades-1", "a1" * 32, LABELS, (0.5, 0.5, 0.5), 1.0)
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 from edge.model import archive, trust
 from edge.model import bundle as bundles
 from edge.model.bundle import FileEntry, Golden, Label, Manifest, Provenance, RuntimePass
-from edge.model.preprocess import InputSpec
 from edge.model.runtime import NAMES
+from edge.model.spec import InputSpec
 from tests import colour_model
 
 SIDE = 8

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import fieldmark
 from edge.agent import slots
-from edge.agent.run import Plan
+from edge.agent.plan import Plan
 from edge.errors import DeviceError, FieldmarkError
 from edge.model import bundle as bundles
 from tests.faults import device, power

@@ -22,10 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge.agent import process, slots
+from edge.agent import plan as plans
+from edge.agent import slots
 from edge.agent.config import Agent, Source
 from edge.agent.config_upkeep import Service, Upkeep
-from edge.agent.run import Plan
+from edge.agent.plan import Plan
 from edge.log import store
 from tests.fakes import tiny
 from tests.faults.power import python
@@ -91,7 +92,7 @@ def plan(root: Path, folder: Path, *, once: bool = False, settle_s: float = 0.0,
 
 def agent(of: Plan) -> list[str]:
     """The command that carries out a plan."""
-    return python("-m", "edge.agent.process", process.to_text(of, as_json=False))
+    return python("-m", "edge.agent.process", plans.to_text(of, as_json=False))
 
 
 _SAYS_EACH = """
@@ -106,7 +107,7 @@ sys.exit(process.main(sys.argv[1:]))
 
 def agent_that_says_each(of: Plan) -> list[str]:
     """The same command, which with ``once``, too, says a line per photo."""
-    return python("-c", _SAYS_EACH, process.to_text(of, as_json=False))
+    return python("-c", _SAYS_EACH, plans.to_text(of, as_json=False))
 
 
 def acknowledged(said: Iterable[str]) -> dict[str, str]:

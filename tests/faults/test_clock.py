@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.agent.run import Plan
+from edge.agent.plan import Plan
 from tests.fakes.camera import jpeg, put
 from tests.faults import clients, device, power
 

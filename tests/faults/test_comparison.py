@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.agent.run import Plan
+from edge.agent.plan import Plan
 from tests.faults import clients, device, power
 
 PHOTOS = 5

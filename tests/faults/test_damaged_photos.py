@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edge.agent.run import Plan
+from edge.agent.plan import Plan
 from tests import scale
 from tests.faults import clients, device, power
 from tests.faults.memory import resident_mb

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.agent import slots
-from edge.agent.run import Plan
+from edge.agent.plan import Plan
 from tests import scale
 from tests.faults import clients, device, inject, power
 from tests.faults.inject import Injection

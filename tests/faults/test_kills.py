@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.agent import process
+from edge.agent import plan as plans
 from tests.faults import clients, device, power
 
 PHOTOS = 20
@@ -72,7 +72,7 @@ def test_an_agent_that_is_killed_keeps_its_word_and_goes_on_at_the_next_start(
 ) -> None:
     device.put(tmp_path / "photos", range(PHOTOS))
     plan = device.plan(device_root, tmp_path / "photos", once=True)
-    text = process.to_text(plan, as_json=False)
+    text = plans.to_text(plan, as_json=False)
     status, said = power.run_to_end(power.python("-c", KILL, *map(str, STEPS[step]), text))
     assert status == -9, said
     assert device.lost(plan.log, device.classified(said)) == frozenset()
@@ -101,11 +101,13 @@ def test_a_photo_that_kills_the_agent_is_left_out_after_two_deaths_and_tried_aga
 ) -> None:
     device.put(tmp_path / "photos", range(PHOTOS))
     plan = device.plan(device_root, tmp_path / "photos", once=True)
-    command = power.python("-c", DEADLY, device.name(3), process.to_text(plan, as_json=False))
+    command = power.python("-c", DEADLY, device.name(3), plans.to_text(plan, as_json=False))
     assert [power.run_to_end(command)[0] for _ in range(3)] == [-9, -9, 0]
     with device.reading(plan.log) as log:
         assert log.execute("SELECT count(*) FROM classification").fetchone() == (PHOTOS - 1,)
-        [(path, code, tries)] = log.execute("SELECT path, failure_code, tries FROM file WHERE failure_code NOTNULL").fetchall()
+        [(path, code, tries)] = log.execute(
+            "SELECT path, failure_code, tries FROM file WHERE failure_code NOTNULL"
+        ).fetchall()
     assert (path, code, tries) == (device.name(3), "deadly", 1)
     # Memory is free again, or the agent is a newer one: the next start tries it once more.
     status, said = power.run_to_end(device.agent(plan))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edge import photo as files
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 from tests.trainer import drawn
 from trainer import augment
 from trainer.dataset.samples import Box

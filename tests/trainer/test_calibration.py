@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer.cache import ArrayCache
 from trainer.calibration import CalibrationRecord, calibration, representative
 from trainer.pixels import PixelStack

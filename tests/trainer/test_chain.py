@@ -25,7 +25,8 @@ from edge.errors import DataError, FieldmarkError, ModelError
 from edge.model import bundle as bundles
 from edge.model import classify, golden, preprocess, runtime
 from edge.model.decide import probabilities
-from edge.model.runtime import Model
+from edge.model.interpreter import Model
+from edge.model.spec import InputSpec
 from tests.fakes import tiny
 from tests.trainer import drawn
 from trainer import export as exporting
@@ -137,7 +138,7 @@ def test_every_photo_is_in_one_part_and_no_burst_is_cut(chain: Chain) -> None:
 def test_facts_say_how_it_was_made(chain: Chain) -> None:
     facts = chain.facts
     assert facts.labels == drawn.LABELS
-    assert facts.input == preprocess.InputSpec(SIDE, SIDE)
+    assert facts.input == InputSpec(SIDE, SIDE)
     assert (facts.name, facts.backbone) == ("Run 1", "efficientnet-lite0")
     assert facts.data_folder == str(chain.data)
     assert (facts.settings["views"], facts.settings["epochs"]) == (1, 2)

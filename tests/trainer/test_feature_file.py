@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from edge.errors import ConfigError, DataError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer.backbones import backbone
 from trainer.progress import Steps
 

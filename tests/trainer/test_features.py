@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge.errors import ConfigError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer import features, records
 from trainer.cache import ArrayCache
 from trainer.features import Extraction

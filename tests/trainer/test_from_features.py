@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edge.errors import ConfigError, DataError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer.cli import app
 from trainer.dataset.questions import AS_GIVEN, NEW_STATION
 from trainer.feature_file import SCHEMA, FeatureFile

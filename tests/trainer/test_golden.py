@@ -13,7 +13,8 @@ from PIL import Image
 
 from edge import photo as photos
 from edge.errors import ModelError
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 from trainer import golden
 from trainer.cache import ArrayCache
 from trainer.pixels import PixelStack

@@ -15,7 +15,8 @@ from PIL import Image
 
 from edge import photo as photo_module
 from edge.errors import DataError
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 from tests.capabilities import real_photos
 from tests.fakes import tiny
 from tests.trainer import drawn

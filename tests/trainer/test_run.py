@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edge.errors import FieldmarkError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer import run
 from trainer.dataset.samples import Unreadable
 

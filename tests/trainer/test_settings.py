@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edge.errors import ConfigError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer.settings import Settings
 
 

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 
 from edge.errors import DataError
 from edge.model import preprocess
+from edge.model.spec import InputSpec
 from tests.trainer import drawn
 from trainer import run as runs
 from trainer.cli import app
@@ -116,7 +117,7 @@ def stored(model: Any) -> dict[str, list[npt.NDArray[Any]]]:
 
 def pixels_of(data: Path, side: int = SIDE) -> npt.NDArray[np.uint8]:
     """A photo of each burst."""
-    spec = preprocess.InputSpec(side, side)
+    spec = InputSpec(side, side)
     paths = [data / label / f"IMG_{burst:02d}00.jpg" for label in drawn.LABELS for burst in range(BURSTS)]
     return np.stack([preprocess.to_pixels(Image.open(path), spec) for path in paths])
 
@@ -342,7 +343,7 @@ def test_any_network_is_asked_as_it_is_with_weights_of_a_file(ways: Ways) -> Non
     photo = ways.data / "fox" / "IMG_0000.jpg"
     asked = ("identify", photo, "--backbone", NET, "--top", 5, "--json", "--weights")
     found = json.loads(command(*asked, whole))
-    spec = preprocess.InputSpec(224, 224, resample="bicubic", aspect="crop")
+    spec = InputSpec(224, 224, resample="bicubic", aspect="crop")
     logits = network.predict(preprocess.to_pixels(Image.open(photo), spec)[np.newaxis], verbose=0)[0]
     assert [name for name, _ in found["top"]] == [imagenet_names()[i] for i in np.argsort(-logits)[:5]]
     with pytest.raises(DataError, match=r"pretrained.weights.h5 holds mobilenet without its ImageNet head"):

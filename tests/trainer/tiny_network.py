@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer.dataset.questions import Question
 from trainer.dataset.samples import Box, Sample
 from trainer.photos import Photos

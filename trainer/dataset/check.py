@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edge.errors import DataError
 from edge.model.decide import EMPTY, PERSON
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer import pixels
 from trainer import run as runs
 from trainer.cache import cache_dir

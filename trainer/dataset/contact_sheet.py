@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from edge import photo as photos
 from edge.errors import PhotoError, one_line
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 from trainer.dataset.samples import Box
 
 WIDTH = 1330

@@ -16,7 +16,7 @@ from edge.errors import ConfigError, DataError, ModelError
 from edge.model import run as child
 from edge.model import runtime
 from edge.model.bundle import Label, Provenance
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from edge.model.taxonomy import taxonomy
 from trainer import evaluate, gate, labelled, labels, quantize
 from trainer.answered import Answered

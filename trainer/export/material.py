@@ -15,7 +15,7 @@ import numpy.typing as npt
 from edge import pathtext
 from edge.errors import DataError
 from edge.model.bundle import Label, Provenance
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer import labels, pixels, run
 from trainer.backbones import backbone
 from trainer.cache import cache_dir

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edge.errors import ModelError
 from edge.model import run, runtime
-from edge.model.preprocess import MAX_SIDE
+from edge.model.spec import MAX_SIDE
 from trainer.imported import flat, metadata
 from trainer.imported.flat import Graph, Tensor, operator
 from trainer.imported.scaling import PRESETS, RAW, Scaling

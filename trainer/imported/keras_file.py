@@ -25,7 +25,7 @@ import numpy as np
 from keras import layers
 
 from edge.errors import FieldmarkError, ModelError
-from edge.model.preprocess import MAX_SIDE
+from edge.model.spec import MAX_SIDE
 from trainer import weights
 from trainer.imported.scaling import PRESETS, RAW, Scaling
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge.errors import ConfigError, DataError
 from edge.model.bundle import MAX_LABELS
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer.dataset.found import DECISIONS, own_spelling
 from trainer.dataset.readers import MAX_LABEL_LENGTH
 

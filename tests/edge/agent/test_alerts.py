@@ -115,7 +115,7 @@ def test_short_message_is_at_most_51_bytes_of_utf8_and_keeps_percent_and_time(
 
 
 def test_message_is_ascii_whatever_the_names_are() -> None:
-    assert message(sighting("Wölfin", station="Höhle\n7"), "e").isascii()
+    assert message(sighting("Wölfin", station="Höhle\n7"), "e", "schlüssel").isascii()
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import socket
 import struct
 import sys
@@ -322,3 +323,52 @@ def test_without_the_package_mqtt_says_what_to_install(monkeypatch: pytest.Monke
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ConfigError, match=r"fieldmark\[mqtt\]"):
         send(mqtt(9), "k", TEXT)
+
+
+def dripping(answer: bytes) -> tuple[str, threading.Event]:
+    """A server that sends an answer and then a byte now and then, for as long as somebody listens."""
+    listener, over = socket.create_server(("127.0.0.1", 0)), threading.Event()
+
+    def serve() -> None:
+        with listener, suppress(OSError):
+            end, _ = listener.accept()
+            with end:
+                end.recv(65536)
+                end.sendall(answer)
+                while not over.wait(0.05):
+                    end.sendall(b"x")
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/", over
+
+
+def test_server_that_drips_its_answer_does_not_hold_up_the_others() -> None:
+    url, over = dripping(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    start_s = time.monotonic()
+    with pytest.raises(AlertError, match=r"no whole answer within 0\.3 s"):
+        send(webhook(url, timeout_s=0.3), "k", TEXT)
+    over.set()
+    assert time.monotonic() - start_s < 5
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def test_who_says_yes_has_it_whatever_comes_behind() -> None:
+    url, over = dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    start_s = time.monotonic()
+    send(webhook(url, timeout_s=3), "k", TEXT)
+    over.set()
+    assert time.monotonic() - start_s < 2
+
+
+def test_password_of_mqtt_may_be_any_text_and_a_bearer_token_is_ascii(hook: Hook, tmp_path: Path) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    token = tmp_path / "token"
+    token.write_text("geheim-Übel", encoding="utf-8")
+    broker = Broker()
+    send(mqtt(broker.port, token), "k", TEXT)
+    broker.join()
+    assert broker.connected.endswith("geheim-Übel".encode())
+    with pytest.raises(ConfigError, match="no text in ASCII") as refused:
+        send(webhook(hook.url, token), "k", TEXT)
+    assert "geheim" not in str(refused.value)

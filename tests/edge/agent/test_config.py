@@ -71,6 +71,7 @@ def test_source_cannot_leave_the_root(tmp_path: Path) -> None:
         pytest.param('[[source]]\nstation="x"', ["source[1]", "no path"], id="a source without a path"),
         pytest.param('[source]\npath="/a"', ["[[source]]"], id="a single table of a source"),
         pytest.param("agent = 3", ["agent is 3", "a table"], id="a number for a table"),
+        pytest.param(f"agent = '{'x' * 5000}'", ["a table"], id="a long text for a table"),
         pytest.param('[agent]\nsettle_s = "2"', ["agent.settle_s is '2'", "0 to 3600"], id="text for a number"),
         pytest.param("[agent]\nsettle_s = true", ["agent.settle_s is True"], id="true for a number"),
         pytest.param("[agent]\nsettle_s = -1", ["agent.settle_s is -1"], id="a number that is too small"),
@@ -96,6 +97,7 @@ def test_wrong_settings_are_refused_with_file_key_and_what_is_expected(
     message = str(refused.value)
     assert message.startswith(f"{path}: ")
     assert len(message.splitlines()) == 1
+    assert len(message) < len(str(path)) + 300
     for words in says:
         assert words in message
 
@@ -109,3 +111,16 @@ def test_utc_offsets_of_the_earth_are_taken(text: str) -> None:
 def test_other_offsets_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="expected hours and minutes"):
         config.check_utc_offset(text, "offset")
+
+
+@pytest.mark.parametrize("path", ["/", "/var", "/var/lib/fieldmark", "/var/lib/fieldmark/previews/ab", "/link"])
+def test_source_with_pictures_of_fieldmarks_own_is_refused(tmp_path: Path, path: str) -> None:
+    (tmp_path / "link").symlink_to("var")
+    write(tmp_path, f'[[source]]\npath = "{path}"')
+    with pytest.raises(ConfigError, match="pictures of Fieldmark's own"):
+        config.load(tmp_path)
+
+
+def test_source_beside_them_is_taken(tmp_path: Path) -> None:
+    write(tmp_path, '[[source]]\npath = "/var/lib/fieldmark/photos"')
+    assert len(config.load(tmp_path).sources) == 1

@@ -14,7 +14,7 @@ import pytest
 from edge import pathtext
 from edge.agent.config_upkeep import Delete
 from edge.agent.days import Days
-from edge.agent.deletion import Deleter, Deletions
+from edge.agent.deletion import Deleter, Deletions, count
 from edge.log import store
 from edge.log.store import Detection, FileFacts, FileKey, Observation, PhotoFacts
 from edge.photo import Taken
@@ -403,3 +403,75 @@ def test_many_files_go_a_few_at_a_time_and_those_that_stay_hold_nobody_up(place:
     deleter = place.deleter()
     assert [deleter.round(LATER, clock_ok=True).deleted for _ in range(4)] == [0, 40, 20, 0]
     assert sum(path.exists() for path in paths) == 60
+
+
+def test_copy_is_on_the_disk_before_the_original_goes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place.add("a.jpg")
+    copy = put(copied(place) / "a.jpg", path.read_bytes())
+    place.note_day()
+    synced: list[int] = []
+    fsync, unlink = os.fsync, os.unlink
+    monkeypatch.setattr(os, "fsync", lambda number: (synced.append(os.fstat(number).st_ino), fsync(number))[1])
+    wanted = {copy.stat().st_ino, copy.parent.stat().st_ino}
+
+    def check(name: str, *, dir_fd: int | None = None) -> None:
+        assert wanted <= set(synced)
+        unlink(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", check)
+    assert place.round().deleted == 1
+
+
+def test_copy_that_cannot_be_synced_is_none(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place.add("a.jpg")
+    copy = put(copied(place) / "a.jpg", path.read_bytes()).stat().st_ino
+    place.note_day()
+    fsync = os.fsync
+
+    def fails(number: int) -> None:
+        if os.fstat(number).st_ino == copy:
+            raise OSError(5, "Input/output error")
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", fails)
+    [kept] = place.round().kept
+    assert "cannot be synced: Input/output error" in kept
+    assert path.exists()
+
+
+def test_round_on_a_slow_card_ends_soon_and_the_next_goes_on_there(place: Place) -> None:
+    paths = [place.add(f"{number}.jpg") for number in range(6)]
+    for path in paths[:2]:
+        changed(path)
+    place.note_day()
+    now_s = 0.0
+
+    def monotonic() -> float:
+        nonlocal now_s
+        now_s += 2.0
+        return now_s
+
+    days = Days(place.folder / "days.json")
+    deleter = Deleter(place.log, "device", place.policies, [place.source], days, monotonic=monotonic)
+    rounds = [deleter.round(LATER, clock_ok=True) for _ in range(3)]
+    assert [(each.deleted, len(each.kept)) for each in rounds] == [(0, 2), (2, 0), (2, 0)]
+
+
+def test_what_one_policy_keeps_another_may_let_go(place: Place) -> None:
+    path = place.add("a.jpg", confidence=0.99)
+    copied(place)
+    place.policies.append(replace(POLICY, name="very sure", above=0.98))
+    place.note_day()
+    assert place.round().deleted == 1
+    assert not path.exists()
+    assert place.deletions() == [("very sure", True, None)]
+
+
+def test_owner_can_ask_what_a_policy_would_do(place: Place) -> None:
+    with place.log.batch():
+        for number in range(120):
+            place.add(f"{number}.jpg", confidence=0.8 + 0.15 * (number % 2))
+    with closing(store.open_for_reading(place.log.path)) as connection:
+        assert count(connection, POLICY, "device") == 60
+        assert count(connection, replace(POLICY, label="fox"), "device") == 0
+    assert len(list(place.source.iterdir())) == 120

@@ -72,3 +72,10 @@ def test_this_machine_can_be_asked() -> None:
     json.dumps(health.report())
     assert health.since_boot_s() > 0
     assert health.boot_id()
+
+
+def test_second_clock_chip_counts_where_the_first_has_no_battery(tmp_path: Path) -> None:
+    give(tmp_path, "sys/class/rtc/rtc0/since_epoch", "1000")
+    assert not health.clock(tmp_path, now_s=NOW_S).battery
+    give(tmp_path, "sys/class/rtc/rtc1/since_epoch", "1800000000")
+    assert health.clock(tmp_path, now_s=NOW_S).battery

@@ -15,8 +15,11 @@ def test_photo_with_which_the_agent_died_is_known_at_the_next_start(tmp_path: Pa
 
 def test_photo_that_was_laid_down_has_killed_nobody(tmp_path: Path) -> None:
     hand = InHand(tmp_path)
+    assert not hand.suspects("a.jpg")
     hand.take("a.jpg")
+    assert hand.suspects("a.jpg")
     hand.lay_down("a.jpg")
+    assert not hand.suspects("a.jpg")
     hand.lay_down("a.jpg")
     assert InHand(tmp_path).take("a.jpg") == 0
 

@@ -227,3 +227,37 @@ def test_run_once_sends_what_is_due_and_gives_the_signals_back(tmp_path: Path) -
 def test_run_without_alerts_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no \\[\\[alert\\]\\]"):
         outbox.run(tmp_path, once=True, say=lambda line: None)
+
+
+def test_thousands_of_messages_of_a_channel_that_is_down_hide_nobody_elses(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_MOST_AT_ONCE", 10)
+    post.store(*(f"{number}" for number in range(30)))
+    post.store("c", channel="two")
+    post.down = {"one"}
+    post.box.round()
+    post.wait(1)
+    post.box.round()
+    assert post.arrived == [("c", "text of c")]
+
+
+def test_after_a_cut_the_messages_arrive_in_the_order_in_which_they_were_made(post: Post) -> None:
+    post.store("a", "b", "c")
+    post.down = {"one"}
+    post.box.round()
+    post.down = set()
+    post.wait(2 * FIRST_PAUSE_S)
+    post.box.round()
+    assert [key for key, _ in post.arrived] == ["a", "b", "c"]
+
+
+def test_process_takes_a_root_as_it_was_named(tmp_path: Path) -> None:
+    write_settings(tmp_path / "dev", tmp_path / "out")
+    (tmp_path / "dev" / config.FILE).write_text("agent = 3")
+    ended = subprocess.run(
+        [sys.executable, "-m", "edge.agent.outbox", "dev"], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(outbox.__file__).parents[2])},
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert f"{tmp_path}/dev/etc/fieldmark/config.toml: agent is 3" in ended.stderr

@@ -15,7 +15,8 @@ from edge.agent.previews import MAX_BYTES, Previews
 from edge.errors import DeviceError, PhotoError
 from edge.log import store
 from edge.log.store import FileFacts, FileKey, PhotoFacts
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 from edge.photo import Taken
 from tests.fakes.camera import jpeg
 

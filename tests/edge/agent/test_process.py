@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from edge.agent import config, config_upkeep, process, run, slots
+from edge.agent import plan as plans
 from edge.agent.config import Agent, Power, Source
-from edge.agent.run import Plan
+from edge.agent.plan import Plan
 from edge.errors import ConfigError, DeviceError
 from edge.log import query, store
 from tests.fakes.camera import jpeg, need_leases, put
@@ -46,7 +47,7 @@ def plan(device_root: Path, tmp_path: Path) -> Plan:
 @contextmanager
 def spawn(plan: Plan) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "edge.agent.process", process.to_text(plan, as_json=True)],
+        [sys.executable, "-P", "-m", "edge.agent.process", plans.to_text(plan, as_json=True)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -76,9 +77,9 @@ def test_plan_comes_through_the_command_line_as_it_was(plan: Plan) -> None:
     power = Power(((60, 120), (1200, 360)), 0.5, 4, 7)
     more = {"agent": Agent(1.5, 2.5, 3.5, 4, "newest"), "species": ("fox",), "power": power, "reclassify": True}
     wide = Plan(**{**vars(plan), "sources": (*plan.sources, odd), **more})
-    text = process.to_text(wide, as_json=True)
+    text = plans.to_text(wide, as_json=True)
     assert text.isascii()
-    assert process.from_text(text) == (wide, True)
+    assert plans.from_text(text) == (wide, True)
 
 
 def test_bundle_on_a_device_classifies_a_folder_once(plan: Plan) -> None:
@@ -112,7 +113,7 @@ def test_agent_needs_neither_command_line_library_nor_cryptography(plan: Plan) -
         "import sys; from edge.agent import process; process.main(sys.argv[1:]);"
         "print(*(set(sys.modules) & {'typer', 'rich', 'pydantic', 'cryptography', 'http.server', 'edge.cli'}))"
     )
-    command = [sys.executable, "-c", script, process.to_text(plan, as_json=False)]
+    command = [sys.executable, "-c", script, plans.to_text(plan, as_json=False)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
@@ -174,7 +175,7 @@ def test_slot_that_was_altered_after_it_was_verified_is_refused(plan: Plan, caps
     model.write_bytes(model.read_bytes()[:-1] + b"!")
     with pytest.raises(DeviceError, match="not what was installed"):
         run.load_model(plan)
-    assert process.main([process.to_text(plan, as_json=False)]) == 1
+    assert process.main([plans.to_text(plan, as_json=False)]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("fieldmark: ")
     assert not plan.log.exists()
@@ -191,7 +192,7 @@ def test_unexpected_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 def test_named_folder_takes_what_the_settings_say_of_it(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     known = Source(tmp_path, "beech", "cam", "+01:00")
-    found = run.choose_sources(
+    found = plans.choose_sources(
         config.Config((known, Source(tmp_path / "other"))), tmp_path / "link", utc_offset="+02:00"
     )
     assert found == (Source(tmp_path, "beech", "cam", "+02:00"),)
@@ -199,7 +200,7 @@ def test_named_folder_takes_what_the_settings_say_of_it(tmp_path: Path) -> None:
 
 def test_without_a_folder_the_settings_name_them(tmp_path: Path) -> None:
     settings = config.Config((Source(tmp_path / "a"), Source(tmp_path / "b", "oak")))
-    assert run.choose_sources(settings, None) == settings.sources
+    assert plans.choose_sources(settings, None) == settings.sources
 
 
 @pytest.mark.parametrize(
@@ -216,14 +217,14 @@ def test_folders_that_make_no_sense_are_refused(
     sources: tuple[Source, ...], folder: Path | None, station: str | None, says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says):
-        run.choose_sources(config.Config(sources), folder, station=station)
+        plans.choose_sources(config.Config(sources), folder, station=station)
 
 
 def test_agent_goes_after_other_programs(plan: Plan) -> None:
     before = os.nice(0)
     script = "import os, sys; from edge.agent import process; process.main(sys.argv[1:]); print(os.nice(0))"
     nicer = Plan(**{**vars(plan), "power": Power(nice=3)})
-    command = [sys.executable, "-c", script, process.to_text(nicer, as_json=False)]
+    command = [sys.executable, "-c", script, plans.to_text(nicer, as_json=False)]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
     )

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from edge.agent import config, config_upkeep, run, slots
+from edge.agent import plan as plans
 from edge.agent.config import Agent, Power, Source
 from edge.agent.loop import Done, Outcome
-from edge.agent.run import Plan, Pulse
+from edge.agent.plan import Plan
+from edge.agent.run import Pulse
 from edge.errors import ConfigError
 from edge.log import query, store
 from tests import colour_model
@@ -57,7 +59,7 @@ def test_source_that_lies_in_another_by_way_of_a_link_is_refused(tmp_path: Path)
     (tmp_path / "link").symlink_to(tmp_path / "photos" / "north")
     both = (Source(tmp_path / "photos"), Source(tmp_path / "link"))
     with pytest.raises(ConfigError, match="lies in the source"):
-        run.choose_sources(config.Config(both), None)
+        plans.choose_sources(config.Config(both), None)
 
 
 def test_wish_to_stop_while_the_model_loads_is_heard(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

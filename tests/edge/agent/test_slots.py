@@ -21,7 +21,7 @@ from edge.errors import BundleError, DeviceError, FieldmarkError, ModelError, Tr
 from edge.model import bundle as bundles
 from edge.model import runtime, trust
 from edge.model.bundle import Manifest
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from tests import scale
 from tests.fakes import tiny
 

@@ -176,3 +176,78 @@ def test_machine_is_told_in_words() -> None:
         "machine   61 °C; held back: too hot; since the start: under-voltage",
         "clock     1970-01-01T00:00:00+00:00, NOT synchronised, with a battery, and cannot be right",
     ]
+
+
+# What cannot be read
+
+
+def test_damaged_parts_are_said_and_the_rest_is_shown(device_root: Path) -> None:
+    log = store.path_below(device_root)
+    log.write_bytes(b"no database at all " * 100)
+    service.StatusFile(device_root / "run/fieldmark/status.json", {}).write("working", {})
+    found = state.status(device_root, log)
+    assert list(found["troubles"]) == ["log"]
+    assert found["bundle"]["name"] == "tiny"
+    assert (found["log"], found["agent"]["state"]) == (None, "working")
+    slots.current(device_root).model_path.write_bytes(b"x")
+    (device_root / config.FILE).write_text("agent = 3")
+    found = state.status(device_root, log)
+    assert sorted(found["troubles"]) == ["bundle", "log", "settings"]
+    assert found["agent"]["state"] == "working"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"counts": [1]}, {"last": "x"}, {"last": {"label": "fox", "confidence": None}}, {"space": 7},
+        {"space": {"level": "low", "free_bytes": "x"}}, {"failures": {"a": {}}, "counts": 3},
+    ],
+)  # fmt: skip
+def test_status_file_of_somebody_else_is_no_error(device_root: Path, values: dict[str, object]) -> None:
+    service.StatusFile(device_root / "run/fieldmark/status.json", {}).write("working", values)
+    agent = state.status(device_root, store.path_below(device_root))["agent"]
+    assert state.agent_lines(agent)
+
+
+def test_species_that_the_model_lacks_are_found_before_the_device_goes_out(device_root: Path) -> None:
+    (device_root / config.FILE).write_text('species = ["lynx"]')
+    assert failed(device_root) == ["model"]
+    assert "'lynx'" in words(device_root, "model")
+
+
+def test_alert_for_what_the_model_never_says_is_found(device_root: Path) -> None:
+    (device_root / config.FILE).write_text(
+        '[[alert]]\nname = "a"\nlabels = ["lynx"]\nabove = 0.5\nchannel = "command"\ncommand = ["/bin/true"]'
+    )
+    assert failed(device_root) == ["alerts"]
+    assert "the model never says lynx" in words(device_root, "alerts")
+
+
+DELETE = '[[delete]]\nname = "old"\nlabel = "{}"\nolder_days = 30\n{}\n'
+
+
+@pytest.mark.parametrize(
+    ("label", "more", "passed", "says"),
+    [
+        ("red", "above = 0.9", True, "'old': 0 of the logged files, once they are 30 days old"),
+        ("lynx", "above = 0.9", False, "policy 'old': the model never says lynx"),
+        ("lynx", "reviewed = true", True, "'old': 0 of"),
+    ],
+)
+def test_policy_of_deletion_says_what_it_would_do(
+    device_root: Path, label: str, more: str, passed: bool, says: str
+) -> None:
+    assert "no original is ever deleted" in words(device_root, "delete")
+    (device_root / config.FILE).write_text(DELETE.format(label, more))
+    store.open_for_writing(store.path_below(device_root)).close()
+    assert says in words(device_root, "delete")
+    assert ("delete" not in failed(device_root)) is passed
+
+
+def test_folder_that_cannot_be_written_is_named(device_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, data: bytes) -> None:
+        raise OSError(30, "Read-only file system", f"{path}.tmp")
+
+    monkeypatch.setattr(state.durable, "write_file", refuse)
+    folder = store.path_below(device_root).parent
+    assert words(device_root, "disk") == f"{folder} cannot be written: Read-only file system."

@@ -53,9 +53,10 @@ class Agent:
         self.now_s = 0.0
         self.notifier = Notifier()
         self.once = False
+        self.bundle: str | None = None
 
     def upkeep(self) -> Upkeep:
-        job = Job(self.state, self.log.path, "d1", [self.photos], 120, self.once, {"bundle": "fox-7"})
+        job = Job(self.state, self.log.path, "d1", [self.photos], 120, self.once, {"bundle": "fox-7"}, self.bundle)
         return Upkeep(
             job, self.settings, self.rules, self.log, say=self.said.append, notifier=self.notifier,
             monotonic=lambda: self.now_s, clock_ok=lambda: True,
@@ -244,3 +245,66 @@ def test_metrics_that_cannot_be_written_are_said_once(agent: Agent) -> None:
     upkeep.end(stopped=False)
     upkeep.end(stopped=False)
     assert len([line for line in agent.said if "metrics" in line]) == 1
+
+
+def test_metrics_come_when_they_can_be_written_again(agent: Agent, tmp_path: Path) -> None:
+    path = tmp_path / "later" / "f.prom"
+    agent.settings = replace(agent.settings, service=replace(agent.settings.service, prometheus=path))
+    upkeep = agent.upkeep()
+    upkeep.end(stopped=True)
+    path.parent.mkdir()
+    upkeep.end(stopped=True)
+    assert path.exists()
+
+
+def test_metrics_on_another_disk_tell_that_this_one_is_full(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == agent.state.stat().st_dev:
+        pytest.skip("there is no other file system here")
+    path = other / f"fieldmark-{agent.state.stat().st_ino}.prom"
+    service = Service(path.with_suffix(".json"), path)
+    agent.settings = replace(agent.settings, service=service, space=Space(10**7, 10**7, 10**7, 1, 10))
+    try:
+        agent.upkeep().started()
+        assert "fieldmark_space_level 3\n" in path.read_text()
+    finally:
+        for each in (path, service.status_file):
+            each.unlink(missing_ok=True)
+
+
+def test_device_that_only_wakes_and_drains_gives_up_ballast_that_is_there(agent: Agent) -> None:
+    agent.upkeep()
+    assert (agent.state / "ballast").exists()
+    agent.once, agent.settings = True, replace(agent.settings, space=Space(10**7, 10**7, 10**7, 1, 10))
+    agent.upkeep()
+    assert not (agent.state / "ballast").exists()
+
+
+def test_device_that_only_wakes_and_drains_tidies_up_at_its_end(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent.once = True
+    agent.settings = replace(agent.settings, deletes=(Delete("empties", "empty", 1, above=0.5),))
+    path = put(agent.photos / "a.jpg", jpeg(128))
+    upkeep = agent.upkeep()
+    agent.run(upkeep)
+    upkeep._previews.cap_bytes = 1
+    monkeypatch.setattr(upkeep._deleter._days, "newest_row_before", lambda moment: 10)
+    upkeep.end(stopped=True)
+    assert path.exists()
+    upkeep.end(stopped=False)
+    assert not path.exists()
+    assert list((agent.state / "previews").rglob("*.jpg")) == []
+
+
+@pytest.mark.parametrize("address", [None, "@nobody"])
+def test_another_bundle_ends_the_agent_only_where_somebody_starts_it_again(agent: Agent, address: str | None) -> None:
+    agent.notifier, agent.bundle = Notifier(address), "a" * 64
+    upkeep = agent.upkeep()
+    current = agent.state / "current"
+    for text in (None, b"", b"[]", b"{}", json.dumps({"digest": "a" * 64}).encode()):
+        if text is not None:
+            current.write_bytes(text)
+        assert not upkeep.superseded
+    assert agent.said == []
+    current.write_text(json.dumps({"digest": "b" * 64}))
+    assert [upkeep.superseded, upkeep.superseded] == [address is not None] * 2
+    assert len(agent.said) == 1

@@ -3,7 +3,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +62,7 @@ def names(connection: sqlite3.Connection, wanted: Filter) -> list[str]:
     [
         pytest.param(Filter(), "abcdef", id="everything"),
         pytest.param(Filter(species="deer"), "ad", id="one label in any case"),
+        pytest.param(Filter(species="  deer\n"), "ad", id="a label as people type it"),
         pytest.param(Filter(species="empty"), "c", id="empty photos"),
         pytest.param(Filter(station="oak"), "df", id="one station"),
         pytest.param(Filter(below=0.65), "bd", id="what the model is unsure of, without failures"),
@@ -95,6 +98,37 @@ def test_rows_are_the_same_when_they_come_in_many_statements(
 def test_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="expected a date or time"):
         Filter(since=text)
+
+
+@pytest.mark.parametrize("name", ["species", "station"])
+def test_what_no_log_can_hold_is_refused(name: str) -> None:
+    values: dict[str, Any] = {name: "caf\udce9"}
+    with pytest.raises(ConfigError, match=f"{name} is 'caf.*, expected text in UTF-8"):
+        Filter(**values)
+
+
+@pytest.mark.parametrize("newest", [1, 2, 5, 6, 7])
+def test_newest_rows_are_the_same_whether_few_or_many(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, newest: int
+) -> None:
+    for wanted in (Filter(newest=newest), Filter(newest=newest, station="oak"), Filter(newest=newest, all_models=True)):
+        few = [replace(row, event_number=0) for row in query.rows(connection, wanted)]
+        with monkeypatch.context() as patch:
+            patch.setattr(query, "_FEW", 0)
+            patch.setattr(query, "_SPAN", 2)
+            assert [replace(row, event_number=0) for row in query.rows(connection, wanted)] == few
+
+
+def test_no_statement_goes_through_the_whole_log(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing is found, as of a rare species: an open read keeps the -wal file from shrinking."""
+    monkeypatch.setattr(query, "_SPAN", 1)
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    assert list(query.rows(connection, Filter(species="lynx"))) == []
+    connection.set_trace_callback(None)
+    assert len([each for each in statements if "lynx" in each]) >= 3
 
 
 def test_photos_of_a_station_within_the_gap_share_an_event(connection: sqlite3.Connection) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from edge.errors import LogError
-from edge.log import query, store
+from edge.log import opening, query, store
 from edge.log.schema import APPLICATION_ID, MIGRATIONS
 from edge.log.store import Detection, Failure, FileFacts, FileKey, Log, Observation, PhotoFacts
 from edge.photo import Taken
@@ -84,7 +84,7 @@ def test_log_folder_is_made(tmp_path: Path) -> None:
 
 def test_settings_that_do_not_hold_are_refused(path: Path) -> None:
     with closing(sqlite3.connect(":memory:")) as memory, pytest.raises(LogError, match="keeps journal_mode at memory"):
-        store._set(memory, path, "journal_mode", "wal")
+        opening._set(memory, path, "journal_mode", "wal")
 
 
 def foreign(path: Path) -> None:
@@ -162,7 +162,7 @@ def test_reader_cannot_write(log: Log, path: Path) -> None:
 def test_migration_and_its_version_commit_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.open_for_writing(path).close()
     broken = (*MIGRATIONS, ("CREATE TABLE half (a)", "THIS IS NO SQL"))
-    monkeypatch.setattr(store, "MIGRATIONS", broken)
+    monkeypatch.setattr(opening, "MIGRATIONS", broken)
     with pytest.raises(LogError):
         store.open_for_writing(path)
     with closing(sqlite3.connect(path)) as connection:
@@ -175,7 +175,7 @@ def test_older_log_is_brought_up_to_date_and_keeps_its_rows(
 ) -> None:
     log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
     log.close()
-    monkeypatch.setattr(store, "MIGRATIONS", (*MIGRATIONS, ("ALTER TABLE file ADD COLUMN weather TEXT",)))
+    monkeypatch.setattr(opening, "MIGRATIONS", (*MIGRATIONS, ("ALTER TABLE file ADD COLUMN weather TEXT",)))
     with pytest.raises(LogError, match="version"):
         store.open_for_reading(path)
     with store.open_for_writing(path) as upgraded:
@@ -362,6 +362,14 @@ def test_two_agents_on_one_log_add_each_file_once(log: Log, path: Path) -> None:
         thread.join()
     assert troubles == []
     assert (count(path, "file"), count(path, "classification")) == (200, 1)
+
+
+def test_folders_of_a_device_are_listed_once_each(log: Log) -> None:
+    assert log.sources("device") == []
+    for device, source in (("device", "/b"), ("device", "/a"), ("device", "/b"), ("other", "/c")):
+        for name in ("1.JPG", "2.JPG"):
+            log.add_file(other(device=device, source=source, path=name), photo=PHOTO, detection=DEER, failure=None)
+    assert log.sources("device") == ["/a", "/b"]
 
 
 # Several tries
@@ -551,6 +559,15 @@ def test_alert_that_failed_waits_for_its_next_try(log: Log) -> None:
     assert [again.tries for again in log.pending_alerts(soon(700))] == [1]
 
 
+def test_waiting_alerts_of_a_broken_channel_hide_no_others(log: Log) -> None:
+    many = [store.Alert(f"fox:oak:{i}", "radio", "a fox") for i in range(20)]
+    log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None, alerts=[*many, HELLO])
+    assert {each.channel for each in log.pending_alerts(soon(1), 10)} == {"radio"}
+    assert [each.key for each in log.pending_alerts(soon(1), 10, but=["radio"])] == [HELLO.key]
+    assert log.pending_alerts(soon(1), but={"radio", "mqtt", "nobody's"}) == []
+    assert len(log.pending_alerts(soon(1))) == 21
+
+
 def test_alert_of_a_row_that_is_refused_is_not_sent(log: Log) -> None:
     with pytest.raises(LogError):
         log.add_file(FILE, photo=PHOTO, detection=replace(DEER, confidence=2), failure=None, alerts=[HELLO])
@@ -595,10 +612,38 @@ def test_preview_is_noted_with_the_photo_or_later(log: Log, path: Path) -> None:
     log.add_file(FILE, photo=replace(PHOTO, preview="kept"), detection=None, failure=None)
     assert [row.preview for row in shown(path)] == ["kept"]
     log.set_preview(PHOTO.sha256, "released")
-    log.add_file(FILE, photo=replace(PHOTO, preview="kept"), detection=None, failure=None)
-    assert [row.preview for row in shown(path)] == ["released"]
+    log.add_file(other(path="copy.JPG"), photo=PHOTO, detection=None, failure=None)
+    assert {row.preview for row in shown(path)} == {"released"}
     with pytest.raises(LogError):
         log.set_preview(PHOTO.sha256, "eaten")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        pytest.param("kept", "blurred", "blurred", id="the other model sees a person"),
+        pytest.param("kept", "withheld", "withheld", id="a person, of whom none is to be made"),
+        pytest.param("blurred", "kept", "kept", id="the other model sees nobody"),
+        pytest.param("released", "kept", "kept", id="it was released, and is made anew"),
+        pytest.param("kept", "none", "kept", id="none was made this time, and the first is still there"),
+    ],
+)
+def test_preview_is_what_was_made_for_the_newest_model(
+    log: Log, path: Path, before: str, now: str, expected: str
+) -> None:
+    log.add_file(FILE, photo=replace(PHOTO, preview=before), detection=DEER, failure=None)
+    log.add_bundle(replace(BUNDLE, digest="b2" * 32, model_digest="a2" * 32))
+    newer = replace(DEER, bundle=replace(BUNDLE, digest="b2" * 32, model_digest="a2" * 32), label="fox")
+    log.add_file(FILE, photo=replace(PHOTO, preview=now), detection=newer, failure=None)
+    assert [(row.label, row.preview) for row in shown(path)] == [("fox", expected)]
+
+
+def test_damage_that_is_found_at_a_later_try_is_kept(log: Log, path: Path) -> None:
+    """Damage is looked for after the model has answered; at the first try it failed."""
+    log.add_file(FILE, photo=PHOTO, detection=None, failure=BROKEN)
+    log.add_file(FILE, photo=replace(PHOTO, damaged=True), detection=DEER, failure=None)
+    log.add_file(other(path="copy.JPG"), photo=PHOTO, detection=None, failure=None)
+    assert [row.damaged for row in shown(path)] == [True, True]
 
 
 def test_checkpoint_empties_the_wal_and_loses_nothing(log: Log, path: Path) -> None:

@@ -92,6 +92,13 @@ def test_csv_cell_that_a_spreadsheet_would_run_is_made_text(label: str) -> None:
     assert parse_csv([replace(ROW, person_label=label)])[0]["label"] == f"'{label}"
 
 
+@pytest.mark.parametrize("name", ["a\nb.jpg", "a\r\nb.jpg", "a\rb.jpg", "a\n1,/forged.jpg,,deer", 'a",b\n".jpg'])
+def test_csv_row_stays_one_row_whatever_is_in_a_name(name: str) -> None:
+    lines = table.csv_lines(table.LOG_COLUMNS, map(table.as_json, [replace(ROW, path=name), FAILED]))
+    found = list(csv.DictReader(io.StringIO("\r\n".join(lines), newline="")))
+    assert [each["photo"] for each in found] == [f"/srv/photos/{name}", FAILED.photo]
+
+
 def test_table_is_aligned_also_with_wide_letters() -> None:
     lines = table.aligned([("label", "conf"), ("鹿", "0.90"), ("Rehbock", "0.10")])
     assert lines == ["label    conf", "鹿       0.90", "Rehbock  0.10"]
@@ -118,6 +125,12 @@ def test_table_shows_what_could_control_a_terminal() -> None:
             COPY,
             "20 | 2024-05-01 06:12:09 | beech | deer | 0.88 | DCIM/IMG_0001.JPG | copy of /srv/photos/first.jpg",
             id="a copy",
+        ),
+        pytest.param(
+            replace(ROW, taken_source="file", time_flags=("not-exif", "clock-reset")),
+            "17 | 2024-05-01 06:12:09 | beech | deer | 0.88 | DCIM/IMG_0001.JPG "
+            "| time: only the file's, time: clock-reset",
+            id="a time that is doubtful",
         ),
         pytest.param(
             UNSURE, "21 | 2024-05-01 06:12:09 | beech | unknown | 0.40 | DCIM/IMG_0001.JPG | perhaps deer", id="unsure"

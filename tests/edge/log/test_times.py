@@ -195,12 +195,14 @@ def test_sql_adds_as_python_does(moment: datetime, fraction: str, shift_s: int) 
         pytest.param({"until": "yesterday"}, id="no time"),
         pytest.param({"until": "9999-12-31"}, id="the end of the calendar"),
         pytest.param({"since": "2024-05-02", "until": "2024-05-01"}, id="the end before the start"),
+        pytest.param({"station": "caf\udce9"}, id="a station in another encoding"),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(make: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match=re.compile("--since|--until")):
+    with pytest.raises(ConfigError, match=re.compile("--since|--until|--station")):
         shifts.make(
-            by="+01:00", station=None, since=make.get("since"), until=make.get("until"), reason="r", who="w"
+            by="+01:00", station=make.get("station"), since=make.get("since"), until=make.get("until"),
+            reason="r", who="w",
         )  # fmt: skip
 
 

@@ -13,11 +13,9 @@ from PIL import Image
 
 from edge.errors import ConfigError, ModelError, PhotoError
 from edge.model import bundle as bundles
-from edge.model import runtime
-from edge.model.bundle import Label, Manifest, RuntimePass
-from edge.model.classify import Classifier, usable_runtime
-from edge.model.preprocess import InputSpec
-from edge.model.runtime import Installed
+from edge.model.bundle import Label, Manifest
+from edge.model.classify import Classifier
+from edge.model.spec import InputSpec
 from tests.fakes import tiny
 from tests.fixtures_models import COLOURS, SIDE, TEMPERATURE
 
@@ -152,48 +150,3 @@ def test_a_model_that_is_not_what_the_manifest_says_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match="height, width, labels"):
         Classifier(opened.model, change(opened.manifest), name=LITERT)
-
-
-# --- which runtime may run it
-
-PASSED = tuple(
-    RuntimePass(name, version, "3", "x86_64", "default", 100, 0.9, 0.91, 200, 0.99)
-    for name, version in ((LITERT, "2.3.0"), ("tflite_runtime", "2.14.0"))
-)
-
-
-@pytest.mark.parametrize(
-    ("installed", "expected"),
-    [
-        pytest.param([(LITERT, "2.3.0"), ("tflite_runtime", "2.14.0")], LITERT, id="both, the preferred one"),
-        pytest.param([("tflite_runtime", "2.14.0")], "tflite_runtime", id="the other alone"),
-        pytest.param([(LITERT, "2.3.0")], LITERT, id="the least version"),
-        pytest.param([(LITERT, "2.10.1")], LITERT, id="2.10 is after 2.3"),
-        pytest.param([(LITERT, "2.99.9")], LITERT, id="the last of the major version"),
-        pytest.param([(LITERT, "2.4.0rc1")], LITERT, id="a release candidate"),
-        pytest.param([(LITERT, "2.2.9"), ("tflite_runtime", "2.14.0")], "tflite_runtime", id="the preferred too old"),
-    ],
-)
-def test_the_first_installed_runtime_that_passed_is_used(
-    monkeypatch: pytest.MonkeyPatch, installed: list[tuple[str, str]], expected: str
-) -> None:
-    monkeypatch.setattr(runtime, "installed", lambda: tuple(Installed(*each) for each in installed))
-    assert usable_runtime(tiny.manifest(runtimes=PASSED)) == expected
-
-
-@pytest.mark.parametrize(
-    "installed",
-    [
-        pytest.param([(LITERT, "2.2.9")], id="too old"),
-        pytest.param([(LITERT, "3.0.0")], id="the next major version"),
-        pytest.param([(LITERT, "3")], id="exactly the upper end"),
-        pytest.param([(LITERT, "unknown")], id="a version that is none"),
-        pytest.param([("onnx", "2.5.0")], id="one that was never tried"),
-        pytest.param([], id="none"),
-    ],
-)
-def test_no_runtime_that_passed_is_refused(monkeypatch: pytest.MonkeyPatch, installed: list[tuple[str, str]]) -> None:
-    monkeypatch.setattr(runtime, "installed", lambda: tuple(Installed(*each) for each in installed))
-    with pytest.raises(ModelError, match=r"passed the gate on ai_edge_litert 2\.3\.0 to below 3") as caught:
-        usable_runtime(tiny.manifest(runtimes=PASSED))
-    assert caught.value.code == "no runtime"

@@ -19,7 +19,8 @@ from edge.errors import ModelError
 from edge.model import bundle as bundles
 from edge.model import golden, run, runtime
 from edge.model.bundle import Golden, Manifest
-from edge.model.preprocess import InputSpec, Pixels, to_pixels
+from edge.model.preprocess import Pixels, to_pixels
+from edge.model.spec import InputSpec
 from tests.fixtures_models import SIDE
 
 LITERT = "ai_edge_litert"

@@ -17,7 +17,8 @@ from PIL import Image, ImageFile, ImageOps
 
 from edge import photo
 from edge.errors import ConfigError, PhotoError
-from edge.model.preprocess import MAX_SIDE, InputSpec, Pixels, to_pixels
+from edge.model.preprocess import Pixels, to_pixels
+from edge.model.spec import MAX_SIDE, InputSpec
 from tests import scale
 
 ORIENTATION = 0x0112

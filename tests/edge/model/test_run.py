@@ -14,7 +14,7 @@ import pytest
 from edge.errors import ModelError
 from edge.model import run, runtime
 from tests import colour_model
-from tests.edge.model.test_runtime import altered, logarithm
+from tests.edge.model.test_interpreter import altered, logarithm
 
 SIDE = 4
 LITERT = "ai_edge_litert"

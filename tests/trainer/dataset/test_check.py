@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from edge.errors import DataError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from tests.trainer import drawn
 from trainer import run as runs
 from trainer.dataset import check, check_sheets, contact_sheet

@@ -17,7 +17,8 @@ from PIL import Image
 
 from edge import photo as photos
 from edge.errors import DataError, PhotoError
-from edge.model.preprocess import InputSpec, to_pixels
+from edge.model.preprocess import to_pixels
+from edge.model.spec import InputSpec
 from trainer.demo import camera, scenes
 from trainer.demo.animals import SPECIES, Pose
 from trainer.demo.landscape import HEIGHT, WIDTH, Box, Landscape, draw_landscape

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from edge.errors import FieldmarkError, ModelError
-from edge.model import run, runtime
+from edge.model import interpreter, run
 from edge.model.runtime import NAMES
 from tests.trainer.imported import foreign
 from tests.trainer.imported.test_metadata import MEDIAPIPE
@@ -87,7 +87,7 @@ def test_the_same_model_gives_the_same_bytes_and_is_left_alone_the_second_time(t
 
 
 def test_the_device_knows_the_step_of_a_quantized_answer(adapted: Callable[[str], graph.Adapted]) -> None:
-    model = runtime.Model(adapted("int8").content, runtime="ai_edge_litert")
+    model = interpreter.Model(adapted("int8").content, runtime="ai_edge_litert")
     found = model.logits(PHOTOS[0]) / model.output_step
     assert model.output_step > 1 / 64  # the logits' own, not the 1/256 of the softmax that was
     np.testing.assert_allclose(found, np.rint(found), atol=1e-3)

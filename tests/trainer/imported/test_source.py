@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ConfigError, DataError
-from edge.model.preprocess import InputSpec
+from edge.model.spec import InputSpec
 from trainer.imported import source
 
 
