@@ -20,8 +20,9 @@ from edge.log import store
 from edge.log.schema import APPLICATION_ID
 from edge.log.store import Log
 
-CHECK_MOST_S = 30.0
-"""So long a start reads the log for damage. The rest of a log that is larger is left to ``fieldmark check``."""
+CHECK_MOST_S, CHECK_AFTER_ORDER_S = 30.0, 3.0
+"""So long a start reads the log for damage; the second where the last run ended as it should, as on a device that wakes
+every hour. The rest of a log that is larger is left to ``fieldmark check``."""
 
 _STEPS = 10_000
 _LOOKED_AT_BYTES = 2**20
@@ -87,6 +88,8 @@ def _look(path: Path, say: Callable[[str], None], most_s: float) -> str | None:
     """
     try:
         with closing(store.connect_read_only(path)) as connection:
+            if _ended_in_order(connection):
+                most_s = min(most_s, CHECK_AFTER_ORDER_S)
             found = _quick_check(connection, path, say, most_s)
             application = connection.execute("PRAGMA application_id").fetchone()[0]
     except sqlite3.Error as error:
@@ -120,6 +123,15 @@ def set_aside(path: Path) -> Path:
     except OSError as error:
         raise LogError(f"{path}: the damaged log cannot be set aside: {error.strerror}. Move it away.") from error
     return aside
+
+
+def _ended_in_order(connection: sqlite3.Connection) -> bool:
+    """Whether the last run said that it ends. A log that is damaged just there is found damaged by the check."""
+    try:
+        last = connection.execute("SELECT ended_utc FROM agent_run ORDER BY id DESC LIMIT 1").fetchone()
+    except sqlite3.Error:
+        return False
+    return last is not None and last[0] is not None
 
 
 def _quick_check(connection: sqlite3.Connection, path: Path, say: Callable[[str], None], most_s: float) -> str | None:

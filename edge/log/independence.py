@@ -66,9 +66,9 @@ class Independence:
         return None if row is None else bool(row[0])
 
     def _apart(self, records: sqlite3.Cursor) -> Iterator[tuple[int, bool]]:
-        last: tuple[str, str, float] | None = None
+        last: tuple[str, str, float | None] | None = None
         for file_id, place, label, taken_s in records:
             # A hundredth of a second is what julianday may be off.
-            later = last is None or last[:2] != (place, label) or taken_s - last[2] >= self._interval_s - 0.01
-            yield file_id, later
+            before_s = last[2] if last and last[:2] == (place, label) else None
+            yield file_id, before_s is None or taken_s is None or taken_s - before_s >= self._interval_s - 0.01
             last = (place, label, taken_s)

@@ -215,8 +215,9 @@ def moment(text: str, where: str) -> datetime:
     except ValueError as error:
         raise ConfigError(f"{where} is {text!r}, expected a time such as 2024-05-01T10:00:00+01:00.") from error
     if found.tzinfo is None:
+        whole = text if len(text) > len("2024-05-01") else f"{text}T00:00"
         raise ConfigError(
-            f"{where} is {text!r}, without its offset from UTC. Add it: {text}+01:00, or Z for UTC itself."
+            f"{where} is {text!r}, without its offset from UTC. Add it: {whole}+01:00, or Z for UTC itself."
         )
     return found.replace(microsecond=0)
 

@@ -343,11 +343,12 @@ class Log:
 
         Args:
             model_digest: of the model in use; what was tried :data:`MOST_TRIES` times with another one is tried too.
+                So is what could not be read for want of rights, which change neither size nor time.
         """
         with opening.ours(self.path):
             rows = self._db.execute(
                 "SELECT id FROM file WHERE failure_code IS NOT NULL AND failure_closed_utc IS NULL AND failure_retry"
-                " AND (tries < :most OR tried_model <> :model)",
+                " AND (tries < :most OR failure_code = 'denied' OR tried_model <> :model)",
                 {"most": MOST_TRIES, "model": model_digest},
             )
             return {row[0] for row in rows}

@@ -253,3 +253,21 @@ def test_log_that_cannot_be_read_stays_and_the_agent_ends_with_a_cure(
     monkeypatch.undo()
     assert count(path) == ROWS
     assert list(path.parent.glob("*damaged*")) == []
+
+
+def test_log_of_a_run_that_ended_as_it_should_is_looked_at_more_briefly(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed_s: list[float] = []
+
+    def check(connection: object, path: Path, say: object, most_s: float) -> None:
+        allowed_s.append(most_s)
+
+    monkeypatch.setattr(damage, "_quick_check", check)
+    damage.look_for_damage(path, print)
+    with store.open_for_writing(path) as log:
+        log.add_run("d", version="1", model_digest=None, boot_id=None, clock_ok=True)
+        damage.look_for_damage(path, print)
+        log.end_run()
+    damage.look_for_damage(path, print)
+    assert allowed_s == [damage.CHECK_MOST_S, damage.CHECK_MOST_S, damage.CHECK_AFTER_ORDER_S]

@@ -100,6 +100,20 @@ def test_independence_is_of_the_whole_log_and_not_of_what_is_exported(path: Path
     assert found[1].endswith(",false")
 
 
+@pytest.mark.parametrize(
+    ("local", "offset"),
+    [("0001-01-01T00:00:00", "+01:00"), ("9999-12-31T23:59:59", "-01:00")],
+    ids=["before the first year", "after the last"],
+)
+def test_clock_at_an_end_of_the_calendar_ends_no_export(path: Path, local: str, offset: str) -> None:
+    with store.open_for_writing(path) as log:
+        for i in (200, 201):
+            facts = FileFacts(FileKey("d", "/p", f"{i}.jpg", 1, 1), Taken(local, offset, "exif", ()), station="beech")
+            said = Detection(BUNDLE, "shades", "deer", 0.9, "species", (("deer", 0.9),), b"", False)
+            log.add_file(facts, photo=PhotoFacts(f"{i:064}", 40, 30), detection=said, failure=None)
+    assert len(independent(path, 1800)) == len(RECORDS) + 5
+
+
 def test_export_without_an_interval_has_no_such_column(path: Path) -> None:
     header, *rows = lines(path)
     assert export.INDEPENDENT not in header

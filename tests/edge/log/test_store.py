@@ -409,6 +409,14 @@ def test_another_model_tries_a_final_failure_again_and_counts_anew(log: Log, pat
     assert log.due(soon(61)) == [store.Due(file_id, KEY, 1)]
 
 
+def test_file_without_rights_is_tried_at_each_start_since_nothing_tells_when_they_change(log: Log) -> None:
+    for _ in range(store.MOST_TRIES + 1):
+        file_id = log.add_file(
+            FILE, photo=None, detection=None, failure=Failure("denied", "no rights", True, model_digest="a1" * 32)
+        )
+    assert log.retries("a1" * 32) == {file_id}
+
+
 def test_video_is_never_tried_again(log: Log) -> None:
     log.add_file(FILE, photo=None, detection=None, failure=Failure("video", "a video", model_digest="a1" * 32))
     assert log.retries("a2" * 32) == set()
