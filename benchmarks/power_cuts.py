@@ -23,6 +23,9 @@ from tests.fixtures_models import SIDE, write_bundle
 
 CUTS, INSTALLATIONS, CONTROL_CUTS = 300, 100, 20
 _CUTS_PER_DISK = 10
+_CONTROL_LOSES = 0.5
+"""The least share of its cuts that a control must lose something in, or the harness proves nothing. Not all of them: what the file
+system's journal happened to write in time, which it does every 5 s, is kept."""
 
 
 def main() -> None:
@@ -53,7 +56,7 @@ def _measure(options: argparse.Namespace, scratch: Path) -> Result:
         Claim("differences between log and disk after the next start", len(agent.faults), most=0),
         Claim("cut installations that left no whole bundle, or lost a finished one", installer.losing, most=0),
         *(
-            Claim(f"cuts that cost photos, control with {way}", each.losing / each.cuts, "%", least=1.0)
+            Claim(f"cuts that cost photos, control with {way}", each.losing / each.cuts, "%", least=_CONTROL_LOSES)
             for way, each in controls.items()
             if each.cuts
         ),

@@ -134,6 +134,8 @@ def watch(
     from edge.agent import plan as plans
     from edge.model import runtime
 
+    if _is_the_command():
+        plans.hold_sigterm()
     root = root.absolute()  # the agent stands in another folder
     settings = config.load(root)
     agent = settings.agent if settle is None else replace(settings.agent, settle_s=settle)

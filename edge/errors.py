@@ -5,6 +5,17 @@ them; only the command line prints them and exits. A message says where, what wa
 what to do, in one line; :func:`one_line` keeps it one where it is printed.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Of the names that there are, the one most like a name that there is not: for a message, where there is any."""
+    import difflib  # rarely needed
+
+    return max(known, key=lambda each: difflib.SequenceMatcher(None, name.lower(), each.lower()).ratio())
+
 
 def one_line(text: str) -> str:
     """Text as a terminal may have it: line breaks and control sequences, such as a file name can hold, are shown and

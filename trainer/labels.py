@@ -6,7 +6,6 @@ Never guesses: a name that means several species gets the lowest taxon that hold
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -17,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from edge.errors import ConfigError, DataError
+from edge.errors import ConfigError, DataError, nearest
 from edge.model.bundle import Label
 from edge.model.decide import EMPTY, PERSON
 from edge.model.taxonomy import ANIMAL, RANKS, lineage
@@ -136,7 +135,7 @@ def read(path: Path, names: Sequence[str]) -> tuple[Label, ...]:
     for name in tables:
         if name not in names:
             raise ConfigError(
-                f"{path}: [{name}] is no label of this model. The nearest is {_nearest(name, names)!r}.",
+                f"{path}: [{name}] is no label of this model. The nearest is {nearest(name, names)!r}.",
                 code="unknown label",
             )
     lacking = [name for name in names if name not in tables]
@@ -177,9 +176,9 @@ def _label(where: str, name: str, table: Any) -> Label:
         raise ConfigError(f"{where} is {table!r:.80}, expected a table.")
     for key in table:
         if key not in KEYS:
-            nearest = _nearest(key, KEYS)
             raise ConfigError(
-                f"{where} {key} is no key. The nearest is {nearest}; there are {', '.join(KEYS)}.", code="unknown key"
+                f"{where} {key} is no key. The nearest is {nearest(key, KEYS)}; there are {', '.join(KEYS)}.",
+                code="unknown key",
             )
     if not isinstance(table.get("animal"), bool):
         raise ConfigError(f"{where} animal is {table.get('animal')!r:.80}, expected true or false.")
@@ -390,10 +389,6 @@ def _is_text(value: Any) -> bool:
 
 def _is_map(value: Any) -> bool:
     return isinstance(value, dict)
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    return max(names, key=lambda each: difflib.SequenceMatcher(None, name, each).ratio())
 
 
 def _toml(value: bool | str) -> str:

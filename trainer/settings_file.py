@@ -6,7 +6,6 @@ or somebody else's: it is read with a cap, and what it says is checked before an
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from dataclasses import fields
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import pathtext
-from edge.errors import ConfigError
+from edge.errors import ConfigError, nearest
 from trainer.settings import Settings
 
 MAX_BYTES = 64 * 1024
@@ -100,8 +99,7 @@ def text(data: Path, settings: Settings) -> str:
 
 def _value(file: Path, key: str, value: Any, kinds: dict[str, str]) -> Any:
     if key not in kinds:
-        nearest = max(kinds, key=lambda name: difflib.SequenceMatcher(None, key, name).ratio())
-        raise ConfigError(f"{file}: {key} is no setting. The nearest is {nearest}.", code="unknown key")
+        raise ConfigError(f"{file}: {key} is no setting. The nearest is {nearest(key, kinds)}.", code="unknown key")
     kind = kinds[key]
     item = int if kind == "tuple[int, ...]" else str
     fits = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))

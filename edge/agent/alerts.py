@@ -48,7 +48,11 @@ class _Span:
 
 
 class Events:
-    """The recent events of each station, as photos come in, in whatever order."""
+    """The recent events of each station, as photos come in, in whatever order.
+
+    Unlike in :mod:`edge.log.events`, times that are only the file's count too: photos that were copied together then
+    make one message, not one each.
+    """
 
     def __init__(self, gap_s: float) -> None:
         """Set up.
@@ -158,4 +162,9 @@ def _plain(text: str) -> str:
 
 
 def _moment(file: FileFacts) -> datetime:
-    return datetime.fromisoformat(file.taken.iso)
+    """When it was taken, in UTC. A camera's clock at an end of the calendar has no time there: its own counts then."""
+    moment = datetime.fromisoformat(file.taken.iso)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return moment.replace(tzinfo=UTC)

@@ -5,13 +5,12 @@ Knows kinds of values, not settings. Never reads a file.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, nearest
 
 MOST_TEXT = 200
 MOST_PATH = 4000
@@ -46,10 +45,10 @@ class Checked:
         names = list(known)
         for key in table:
             if key not in names:
-                nearest = max(names, key=lambda name: difflib.SequenceMatcher(None, key, name).ratio())
                 full = f"{where}.{key}" if where else key
                 raise ConfigError(
-                    f"{self.path}: {full} is no setting. The nearest is `{nearest}`; there are {', '.join(names)}.",
+                    f"{self.path}: {full} is no setting. The nearest is `{nearest(key, names)}`; there are "
+                    f"{', '.join(names)}.",
                     code="unknown key",
                 )
 

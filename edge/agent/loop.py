@@ -117,6 +117,7 @@ def stopped_by_signals(wake: Callable[[], None]) -> Iterator[StopFlag]:
 
     for kind in kinds:
         signal.signal(kind, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, kinds)  # held back since the start, see edge.agent.plan.hold_sigterm
     try:
         yield flag
     finally:

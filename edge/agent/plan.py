@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -97,6 +98,12 @@ def choose_sources(
             if inner is not outer and inner.path.is_relative_to(outer.path):
                 raise ConfigError(f"the source {inner.path} lies in the source {outer.path}. Keep one of them.")
     return chosen
+
+
+def hold_sigterm() -> None:
+    """Have SIGTERM wait, through :func:`become`, until the agent can end as it should:
+    :func:`edge.agent.loop.stopped_by_signals` lets it through."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 def become(plan: Plan, *, as_json: bool) -> NoReturn:

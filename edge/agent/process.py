@@ -19,10 +19,11 @@ from edge.errors import FieldmarkError, one_line
 from edge.log.table import counted
 
 DEBUG_VARIABLE = "FIELDMARK_DEBUG"
-FAILED, INTERRUPTED = 1, 130
+FAILED, AGAIN, INTERRUPTED = 1, 75, 130
+"""``AGAIN``: start it again, another bundle was installed (``EX_TEMPFAIL``; the unit calls it no failure)."""
 
 
-def carry_out(plan: Plan, *, as_json: bool) -> None:
+def carry_out(plan: Plan, *, as_json: bool) -> Result:
     """Run a plan and say how it went.
 
     Raises:
@@ -39,6 +40,7 @@ def carry_out(plan: Plan, *, as_json: bool) -> None:
         sys.stdout.flush()
     for line in result_lines(result, plan.log):
         progress.say(line)
+    return result
 
 
 class Progress:
@@ -89,7 +91,7 @@ def result_lines(result: Result, log: Path) -> list[str]:
         lines.append(f"{counted(again, 'photo')} that the log had already, classified by this model too.")
     if result.not_ready:
         lines.append(f"{counted(result.not_ready, 'unfinished file')} left for the next time.")
-    if result.stopped:
+    if result.stopped and not result.superseded:
         lines.append("Stopped as asked; the next start goes on from here.")
     return lines
 
@@ -99,7 +101,7 @@ def main(arguments: list[str]) -> int:
     try:
         plan, as_json = from_text(arguments[0])
         os.nice(plan.power.nice)
-        carry_out(plan, as_json=as_json)
+        return AGAIN if carry_out(plan, as_json=as_json).superseded else 0
     except KeyboardInterrupt:  # before the first photo; later it is a wish to stop
         return INTERRUPTED
     except Exception as error:
@@ -108,7 +110,6 @@ def main(arguments: list[str]) -> int:
         line = str(error) if isinstance(error, FieldmarkError) else f"unexpected {type(error).__name__}: {error}."
         sys.stderr.write(f"fieldmark: {one_line(line)}\n")
         return FAILED
-    return 0
 
 
 def _what(done: Done) -> str:

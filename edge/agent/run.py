@@ -6,16 +6,16 @@ signature: a plan names the bundle by the digest of a manifest that was verified
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge import decode_cost, pathtext
+from edge.agent import health, space
 from edge.agent.hints import FileEvents
 from edge.agent.loop import Done, Help, Intake, Model, Outcome, bundle_facts, stopped_by_signals
 from edge.agent.plan import Plan
@@ -28,17 +28,20 @@ from edge.model import bundle as bundles
 from edge.model.classify import Classifier
 
 HEARTBEAT_S = 300.0
-_SOFTWARE_TIME_S = 1_735_689_600.0  # 2025: a device that says less does not know the time
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended: files by outcome, those in the log before, those not ready, and whether it was stopped."""
+    """How a run ended: files by outcome, those in the log before, those not ready, and whether it was stopped.
+
+    ``superseded``: it ended so that it is started again, with a bundle that was installed meanwhile.
+    """
 
     outcomes: dict[str, int]
     already: int
     not_ready: int
     stopped: bool
+    superseded: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def run(
         LogError: the log cannot be opened or written. What was committed stays.
     """
     decode_cost.give_memory_back()
+    space.give_way(plan.log, plan.slot.parent.parent / "ballast", plan.upkeep.space, say=say)
     with (
         closing(FileEvents()) as hints,
         stopped_by_signals(hints.wake) as stop,  # also while the model is loaded, which takes seconds on a small device
@@ -121,11 +125,15 @@ def run(
             for trouble in hints.listen(source.path for source in plan.sources):
                 say(trouble)
         upkeep.started()
+        superseded = False
         ready = watch.backlog(stop, patience_s=plan.patience_s) if plan.once else watch.ready(stop)
         for each in intake.take_all(ready, watch.put_back):
             pulse.beat(idle=each is None)
             if each is None:
                 upkeep.idle(watch.not_ready)
+                if upkeep.superseded:
+                    superseded = True
+                    stop.set()
             else:
                 done(each)
                 upkeep.taken(
@@ -139,7 +147,7 @@ def run(
         pulse.end()
         upkeep.end(stopped=stop.is_set())
         outcomes = {outcome.value: intake.counts[outcome] for outcome in Outcome}
-        return Result(outcomes, watch.already, watch.not_ready, stop.is_set())
+        return Result(outcomes, watch.already, watch.not_ready, stop.is_set(), superseded)
 
 
 def _loaded(plan: Plan, started: Callable[[Model], None]) -> tuple[Slot, Model]:
@@ -165,6 +173,7 @@ def _upkeep(plan: Plan, model: Model, log: Log, say: Callable[[str], None]) -> U
         event_gap_s=plan.agent.event_gap_s,
         once=plan.once,
         facts=facts,
+        bundle=None if plan.once else plan.digest,
     )
     return Upkeep(job, plan.upkeep, plan.rules, log, say=say)
 
@@ -215,12 +224,12 @@ class Pulse:
         self._log = log
         self._next_s = time.monotonic() + HEARTBEAT_S
         self._wrote = True
-        self._clock_ok = knows_the_time()
+        self._clock_ok = health.clock().ok
         log.add_run(
             plan.device,
             version=plan.version,
             model_digest=model.bundle.model_digest,
-            boot_id=_boot_id(),
+            boot_id=health.boot_id(),
             clock_ok=self._clock_ok,
             once=plan.once,
         )
@@ -230,7 +239,7 @@ class Pulse:
         now_s = time.monotonic()
         if now_s >= self._next_s:
             self._next_s = now_s + HEARTBEAT_S
-            self._clock_ok = self._clock_ok or knows_the_time()
+            self._clock_ok = self._clock_ok or health.clock().ok
             self._log.heartbeat(clock_ok=self._clock_ok)
             self._wrote = True
         if not idle:
@@ -241,34 +250,6 @@ class Pulse:
     def end(self) -> None:
         """Write that the run ends as it should."""
         self._log.end_run()
-
-
-def knows_the_time(now_s: float | None = None) -> bool:
-    """Whether this device's clock can be believed: it says no less than the software was made, and either some battery
-    kept it or the kernel says that it was set over the network."""
-    now_s = time.time() if now_s is None else now_s
-    return now_s >= _SOFTWARE_TIME_S and (_has_battery_clock() or _was_set())
-
-
-def _has_battery_clock() -> bool:
-    return any(Path("/sys/class/rtc").glob("rtc*"))
-
-
-def _was_set() -> bool:
-    """Whether a time service has set the clock since the start. The kernel forgets it after hours without network,
-    systemd does not (``adjtimex(2)``: the state is below 5 where the clock is synchronised)."""
-    if Path("/run/systemd/timesync/synchronized").exists():
-        return True
-    with suppress(OSError, AttributeError):
-        state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(1024)))  # no mode is set: it only asks
-        return 0 <= state < 5
-    return False
-
-
-def _boot_id() -> str | None:
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return None
 
 
 def _whole(path: Path, sha256: str) -> bytes:

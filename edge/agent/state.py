@@ -180,8 +180,8 @@ def preflight(root: Path, log: Path) -> list[Check]:
         _try("model", lambda: _golden(root)),
         _try("people", lambda: _people(root)),
         _try("alerts", lambda: _alerts(root)),
-        _try("delete", lambda: _deletes(root, log)),
         _try("log", lambda: _writable(root, log)),
+        _try("delete", lambda: _deletes(root, log)),  # of a log that is up to date now
         _try("disk", lambda: _space(root, log)),
     ]
 

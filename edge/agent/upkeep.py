@@ -22,6 +22,7 @@ from edge.agent.config_upkeep import Rule
 from edge.agent.config_upkeep import Upkeep as Settings
 from edge.agent.days import Days
 from edge.agent.deletion import Deleter
+from edge.agent.earlier_previews import EarlierPreviews
 from edge.agent.in_hand import InHand
 from edge.agent.people import Treatment, treatment
 from edge.agent.service import Notifier, StatusFile, replace_file
@@ -97,6 +98,7 @@ class Upkeep:
         ballast = job.state / "ballast" if job.log.parent == job.state else None
         self.guard = Guard(job.log.parent, settings.space, ballast=ballast, lay_down=not job.once, say=say)
         self._previews = previews.Previews(job.state / "previews", settings.space.previews_mb * MB)
+        self._earlier = EarlierPreviews(log, self._previews, settings.people)
         self._alerts = Alerts(rules, _events(log.path, job.event_gap_s) if rules else Events(job.event_gap_s))
         days = Days(job.state / "days.json")
         self._deleter = Deleter(log, job.device, settings.deletes, job.sources, days, say=say)
@@ -105,7 +107,7 @@ class Upkeep:
         self.in_hand = InHand(status.parent / "in-hand")
         self._counts, self._failures = Counter[str](), Counter[str]()
         self._last: dict[str, Any] | None = None
-        self._metrics_failed = self._told_of_another = False
+        self._metrics_failed = self._told_of_another = self._told_of_previews = False
         self._looked_s = self._measured_s = float("-inf")
         self._delete_s = monotonic() + FIRST_DELETE_S
 
@@ -127,10 +129,19 @@ class Upkeep:
             self._previews.remove(sha256)  # one that another model, which saw nobody, had let pass
             return str(chosen.value)
         if not self._settings.space.previews_mb or not self.guard.previews:
+            if chosen is Treatment.BLUR:
+                self._previews.remove(sha256)  # likewise
+                return str(Treatment.WITHHOLD.value)
             return "none"
         data = previews.render(image, chosen)
         assert data is not None
-        self._previews.put(sha256, data)
+        try:
+            self._previews.put(sha256, data)
+        except DeviceError as error:
+            if not self._told_of_previews:
+                self._say(f"{error} The photos are classified all the same; this is said once.")
+            self._told_of_previews = True
+            raise
         return str(chosen.value)
 
     def alerts(self, file: FileFacts, photo: PhotoFacts, detection: Detection) -> tuple[Alert, ...]:
@@ -143,9 +154,14 @@ class Upkeep:
         self._notifier.ready("waiting for photos")
         self._tell("waiting", None)
 
-    def progress(self, queue: int | None = None) -> None:
-        """Something was done that takes a while, such as the search of a folder. Cheap: call it often."""
-        self._notifier.progress()
+    def progress(self, queue: int | None = None, text: str = "") -> None:
+        """Something was done that takes a while, such as the search of a folder. Cheap: call it often.
+
+        Args:
+            queue: how many files are known to wait.
+            text: for people who ask the service manager.
+        """
+        self._notifier.progress(text)
         if self._status.due:
             self._tell("working", queue)
 
@@ -173,11 +189,12 @@ class Upkeep:
         self._last = {"photo": photo, "outcome": outcome, "label": label, "confidence": confidence}
         self._last["at"] = datetime.now(UTC).isoformat(timespec="seconds")
         self._look_at_space()
-        self.progress(queue)
+        self.progress(queue, f"{self._counts.total()} files since the start, the last was {photo}")
 
     def idle(self, queue: int = 0) -> None:
         """No photo waits. At least every :data:`edge.agent.service.MOST_IDLE_S`."""
         self._look_at_space()
+        self._treat_earlier()
         self._make_room()
         self._delete()
         self._notifier.progress("waiting for photos")
@@ -191,8 +208,8 @@ class Upkeep:
         if self._job.bundle is None or not _is_another(self._job.state / "current", self._job.bundle):
             return False
         if not self._told_of_another:
-            again = "the agent ends, to be started with it" if self._notifier.heard else "it is used from the next start"
-            self._say(f"another bundle was installed: {again}.")
+            then = "the agent ends, to be started with it" if self._notifier.heard else "the next start takes it"
+            self._say(f"another bundle was installed: {then}.")
         self._told_of_another = True
         return self._notifier.heard
 
@@ -202,6 +219,8 @@ class Upkeep:
         if stopped:
             self._notifier.stopping()
         elif self._job.once:
+            while self._treat_earlier():
+                pass
             while self._make_room():
                 pass
             self._delete_s = self._monotonic()
@@ -216,6 +235,19 @@ class Upkeep:
                 self.guard.check()
             except DeviceError as error:  # the disk is gone, and the log will say so
                 self._say(str(error))
+
+    def _treat_earlier(self) -> bool:
+        """Whether there may be more to treat."""
+        if self._earlier.done or not self.guard.previews:
+            return False
+        try:
+            treated = self._earlier.round()
+        except (FieldmarkError, OSError) as error:
+            self._say(f"an earlier preview of a person cannot be treated: {error}")
+            return False
+        if treated:
+            self._say(f"{treated} earlier previews of people were blurred or removed, as the settings say now.")
+        return not self._earlier.done
 
     def _make_room(self) -> int:
         try:

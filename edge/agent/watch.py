@@ -22,6 +22,7 @@ from edge import pathtext
 from edge.agent.config import Source
 from edge.agent.lease import Look, Writer, look
 from edge.agent.mounts import Mounts
+from edge.agent.service import MOST_IDLE_S
 from edge.photo import is_candidate_name
 
 MOST_PENDING = 4_000
@@ -158,7 +159,7 @@ class Watch:
         self._mounts = mounts or Mounts()
         self._pending: dict[Path, _Pending] = {}
         self._new_folders: deque[Path] = deque()
-        self._full = False
+        self._full = self._all_day = False
         self._say = say
         self._troubles: dict[Path, str] = {}
         self._roots = {source.path: _identity(source.path) for source in sources}
@@ -202,7 +203,7 @@ class Watch:
             patience_s: so long files that are not ready yet are waited for, after all others. What is left then is
                 :attr:`not_ready`, for the next time.
         """
-        more = True
+        more = self._all_day = True
         while more and not stop.is_set():
             more = False
             for candidate in self._search_and_wait(stop, patience_s):
@@ -254,14 +255,14 @@ class Watch:
         """Wait for the time of day at which photos may be taken; what events name meanwhile, the search finds."""
         while not stop.is_set() and (closed_s := self._closed_s()) > 0:
             yield None
-            self._hints.wait(min(closed_s, 60.0))  # the clock may be set meanwhile
+            self._hints.wait(min(closed_s, MOST_IDLE_S))  # the clock may be set meanwhile
 
     def _pause(self, stop: Stop) -> Iterator[Candidate | None]:
         if self._pause_s <= 0:
             return
         end_s = self._clock.monotonic() + self._pause_s
         while not stop.is_set() and (left_s := end_s - self._clock.monotonic()) > 0:
-            yield from self._fresh(stop, left_s)
+            yield from self._fresh(stop, min(left_s, MOST_IDLE_S))  # who rests for an hour still lives
 
     def _search(self, stop: Stop, *, all_day: bool) -> Iterator[Candidate | None]:
         """Go through all folders. What events name meanwhile goes before the next photo."""
@@ -328,7 +329,7 @@ class Watch:
         now_s = self._clock.monotonic()
         due = [each.candidate for each in self._pending.values() if now_s >= each.since_s + self._settle_s]
         for candidate in due:
-            if stop.is_set():
+            if stop.is_set() or not (self._all_day or self._closed_s() <= 0):
                 return
             yield from self._check(candidate, closed=False)
 

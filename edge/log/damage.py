@@ -73,11 +73,11 @@ def look_for_damage(path: Path, say: Callable[[str], None], *, most_s: float = C
         troubles.append(trouble)
         if len(troubles) == _TIMES_SEEN:
             return trouble
-    raise LogError(
-        f"{path}: the log cannot be read: {refused}. Start again; if it stays, the card is failing: copy the log and "
-        "its -wal file to another.",
-        code="unreadable",
-    ) from refused
+    if os.statvfs(path.parent).f_bavail == 0:  # SQLite has no room for the file that its readers share
+        cure = "The disk is full: make room and start again."
+    else:
+        cure = "Start again; if it stays, the card is failing: copy the log and its -wal file to another."
+    raise LogError(f"{path}: the log cannot be read: {refused}. {cure}", code="unreadable") from refused
 
 
 def _look(path: Path, say: Callable[[str], None], most_s: float) -> str | None:

@@ -72,6 +72,8 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         LogError: there is no log, it is no detection log, or comes from another version of Fieldmark.
     """
     _check_is_there(path)
+    if not os.access(path, os.R_OK):
+        raise LogError(f"{path} may not be read by this user. Put `sudo -u fieldmark` before it.", code="denied")
     try:
         connection = connect_read_only(path)
         version = _check_kind(connection, path)

@@ -7,7 +7,6 @@ one. Never keeps coordinates anywhere else, and never guesses a value.
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import os
 import re
@@ -19,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from edge import durable
-from edge.errors import ConfigError
+from edge.errors import ConfigError, nearest
 
 FILE = Path("etc", "fieldmark", "deployments.csv")
 MAX_BYTES = 4 * 2**20
@@ -238,8 +237,8 @@ def _check_header(names: list[str], where: str) -> None:
         names.pop()
     for name in names:
         if name not in COLUMNS:
-            nearest = max(COLUMNS, key=lambda known: difflib.SequenceMatcher(None, name.lower(), known.lower()).ratio())
-            raise ConfigError(f"{where}: {name!r} is no column of Camtrap DP. The nearest is {nearest}.", code="column")
+            near = nearest(name, COLUMNS)
+            raise ConfigError(f"{where}: {name!r} is no column of Camtrap DP. The nearest is {near}.", code="column")
         if names.count(name) > 1:
             raise ConfigError(f"{where}: there are two columns {name}.", code="column")
     missing = [name for name in _REQUIRED if name not in names]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from edge import photo as photos
-from edge.errors import ConfigError, ModelError
+from edge.errors import ConfigError, ModelError, nearest
 from edge.model import decide, interpreter, preprocess
 from edge.model import runtime as runtimes
 from edge.model.bundle import Manifest
@@ -104,10 +103,9 @@ def known_species(manifest: Manifest, species: Collection[str]) -> frozenset[str
     names = [label.name for label in manifest.labels]
     for name in species:
         if name not in names:
-            nearest = max(names, key=lambda known: difflib.SequenceMatcher(None, name, known).ratio())
             raise ConfigError(
                 f"the station's species name {name!r}, and bundle {manifest.name} has no such label. The nearest is "
-                f"{nearest!r}; it has {', '.join(names)}.",
+                f"{nearest(name, names)!r}; it has {', '.join(names)}.",
                 code="unknown species",
             )
     return frozenset(species)

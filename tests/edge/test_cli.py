@@ -16,7 +16,7 @@ import pytest
 
 import fieldmark
 from edge.agent import process
-from edge.agent.run import Plan
+from edge.agent.plan import Plan
 from tests.fakes import tiny
 from tests.fakes.camera import jpeg, put
 

@@ -195,7 +195,9 @@ def test_spreadsheet_with_a_fault_stops_no_reading_of_the_log(device: Device) ->
     ("arguments", "code", "says"),
     [
         pytest.param(["station", "add", *BEECH[:-1], "yesterday"], 2, "--start is 'yesterday'", id="no time"),
-        pytest.param(["station", "add", *BEECH[:-1], "2024-05-01"], 2, "Add it: 2024-05-01T00:00+01:00", id="no offset"),
+        pytest.param(
+            ["station", "add", *BEECH[:-1], "2024-05-01"], 2, "Add it: 2024-05-01T00:00+01:00", id="no offset"
+        ),
         pytest.param(["station", "add", *BEECH[:3], "99", *BEECH[4:]], 2, "--latitude", id="beyond the pole"),
         pytest.param(["station", "add", *BEECH, "--set", "colour=red"], 2, "COLUMN=TEXT", id="an unknown column"),
         pytest.param(["station", "add", *BEECH, "--set", "baitUse=yes"], 2, "true, false", id="a wrong value"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, nearest
 
 Logits = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
@@ -81,8 +80,9 @@ def _setting(text: str) -> tuple[str, float]:
     name, _, value = (part.strip() for part in text.partition("="))
     kinds = {each.name: each.type for each in fields(Limits)}
     if name not in kinds:
-        nearest = max(kinds, key=lambda known: difflib.SequenceMatcher(None, name, known).ratio())
-        raise ConfigError(f"{name!r} is no limit of the gate. The nearest is {nearest}.", code="unknown key")
+        raise ConfigError(
+            f"{name!r} is no limit of the gate. The nearest is {nearest(name, kinds)}.", code="unknown key"
+        )
     whole = kinds[name] == "int"
     try:
         number = int(value) if whole else float(value)

@@ -133,3 +133,14 @@ def test_memory_of_events_is_bounded() -> None:
     for number in range(1000):
         events.name("beech", number * 100.0)
     assert len(events._spans["beech"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("local", "offset"),
+    [("0001-01-01T00:00:00", "+01:00"), ("9999-12-31T23:59:59", "-01:00")],
+    ids=["before the first year", "after the last"],
+)
+def test_clock_at_an_end_of_the_calendar_ends_nothing(local: str, offset: str) -> None:
+    file = FileFacts(FileKey("d", "/p", "a.jpg", 1, 1), Taken(local, offset, "exif", ()))
+    alerts = Alerts([Rule("x", ("deer",), 0.5)], Events(120.0))
+    assert len(alerts.of(Sighting(file, "ab" * 32, "deer", 0.9), datetime.now(UTC), clock_ok=False)) == 1

@@ -137,10 +137,9 @@ def raw_server(answer: bytes) -> tuple[str, threading.Thread]:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
-        with listener, listener.accept()[0] as connection:
+        with listener, listener.accept()[0] as connection, suppress(OSError):
             connection.recv(65_536)
-            with suppress(OSError):
-                connection.sendall(answer)
+            connection.sendall(answer)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -249,7 +248,7 @@ class Broker(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        with self.listener, self.listener.accept()[0] as connection:
+        with suppress(ConnectionError), self.listener, self.listener.accept()[0] as connection:
             connection.settimeout(10)
             self.stream = connection.makefile("rwb")
             while packet := self._packet():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import pytest
 from edge.agent import config, config_upkeep, process, run, slots
 from edge.agent import plan as plans
 from edge.agent.config import Agent, Power, Source
+from edge.agent.config_upkeep import Space
 from edge.agent.plan import Plan
 from edge.errors import ConfigError, DeviceError
-from edge.log import query, store
+from edge.log import damage, query, store
 from tests.fakes.camera import jpeg, need_leases, put
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -139,6 +141,49 @@ def test_running_agent_takes_what_arrives_and_ends_at_sigterm(plan: Plan) -> Non
     assert agent.returncode == 0, err
     assert json.loads(out)["classified"] == 2
     assert "Stopped as asked" in err
+
+
+def test_sigterm_before_the_agent_is_ready_ends_it_as_it_should(plan: Plan) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # as hold_sigterm leaves it to the process
+    try:
+        with spawn(Plan(**{**vars(plan), "once": False})) as agent:
+            agent.send_signal(signal.SIGTERM)
+            _, err = agent.communicate(timeout=LONG_S)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert agent.returncode == 0, err
+    assert "Stopped as asked" in err
+
+
+def test_agent_of_a_service_ends_to_be_started_with_another_bundle(
+    plan: Plan, device_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    put(folder(plan) / "a.jpg", jpeg(10))
+    with spawn(Plan(**{**vars(plan), "once": False})) as agent:
+        assert agent.stderr is not None
+        while "a.jpg" not in agent.stderr.readline():
+            pass
+        (device_root / "var/lib/fieldmark/current").write_text(json.dumps({"digest": "b" * 64}))
+        _, err = agent.communicate(timeout=LONG_S)
+    assert agent.returncode == process.AGAIN
+    assert "another bundle was installed" in err
+
+
+def test_agent_on_a_full_disk_gives_up_its_ballast_before_it_opens_the_log(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ballast = plan.log.with_name("ballast")
+    ballast.write_bytes(b"x")
+    upkeep = replace(plan.upkeep, space=Space(10**7, 10**7, 10**7, 1, 10))
+
+    def opens(path: Path, say: Any) -> store.Log:
+        assert not ballast.exists()
+        return store.open_for_writing(path)
+
+    monkeypatch.setattr(damage, "open_or_set_aside", opens)
+    run.run(replace(plan, upkeep=upkeep), started=say_nothing, done=say_nothing, say=say_nothing)
+    assert not ballast.exists()
 
 
 def test_photo_that_is_closed_between_its_parts_gets_one_good_row_and_a_cut_one_its_failure(plan: Plan) -> None:

@@ -222,23 +222,6 @@ def test_card_is_only_read_and_an_interrupted_import_goes_on(plan: Plan, monkeyp
     assert everything() == before
 
 
-@pytest.mark.parametrize(
-    ("now_s", "battery", "was_set", "knows"),
-    [
-        pytest.param(1.78e9, True, False, True, id="a battery kept the clock"),
-        pytest.param(1.78e9, False, True, True, id="the network set it"),
-        pytest.param(1.78e9, False, False, False, id="nothing set it since the start"),
-        pytest.param(86_400.0, True, True, False, id="it says 1970"),
-    ],
-)
-def test_clock_is_believed_only_with_a_reason(
-    monkeypatch: pytest.MonkeyPatch, now_s: float, battery: bool, was_set: bool, knows: bool
-) -> None:
-    monkeypatch.setattr(run, "_has_battery_clock", lambda: battery)
-    monkeypatch.setattr(run, "_was_set", lambda: was_set)
-    assert run.knows_the_time(now_s) is knows
-
-
 # Times of day
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from edge import durable
 from edge.agent import config, service, slots, state
 from edge.errors import DeviceError
 from edge.log import store
 
-NAMES = ["settings", "bundle", "model", "people", "alerts", "log", "disk"]
+NAMES = ["settings", "bundle", "model", "people", "alerts", "log", "delete", "disk"]
 
 
 def failed(root: Path) -> list[str]:
@@ -33,13 +34,12 @@ def test_damaged_model_is_found(device_root: Path) -> None:
     model.chmod(0o644)
     model.write_bytes(b"x" * model.stat().st_size)
     assert failed(device_root) == ["bundle", "model"]
-    with pytest.raises(DeviceError, match="damaged"):
-        state.status(device_root, store.path_below(device_root))
+    assert "damaged" in state.status(device_root, store.path_below(device_root))["troubles"]["bundle"]
 
 
 def test_misspelt_setting_is_found(device_root: Path) -> None:
     (device_root / config.FILE).write_text("[agent]\nsetle_s = 1\n")
-    assert failed(device_root) == ["settings", "people", "alerts"]
+    assert failed(device_root) == ["settings", "people", "alerts", "delete"]
 
 
 def test_missing_source_is_found(device_root: Path) -> None:
@@ -102,7 +102,7 @@ def test_model_that_knows_no_person_is_said_to_keep_previews_of_people(device_ro
     assert "knows no `person`" in words(device_root, "people")
 
 
-ALERT = '[[alert]]\nname = "foxes"\nlabels = ["fox"]\nabove = 0.5\n'
+ALERT = '[[alert]]\nname = "foxes"\nlabels = ["fox", "lynx"]\nabove = 0.5\n'
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ DELETE = '[[delete]]\nname = "old"\nlabel = "{}"\nolder_days = 30\n{}\n'
 @pytest.mark.parametrize(
     ("label", "more", "passed", "says"),
     [
-        ("red", "above = 0.9", True, "'old': 0 of the logged files, once they are 30 days old"),
+        ("deer", "above = 0.9", True, "'old': 0 of the logged files, once they are 30 days old"),
         ("lynx", "above = 0.9", False, "policy 'old': the model never says lynx"),
         ("lynx", "reviewed = true", True, "'old': 0 of"),
     ],
@@ -248,6 +248,6 @@ def test_folder_that_cannot_be_written_is_named(device_root: Path, monkeypatch: 
     def refuse(path: Path, data: bytes) -> None:
         raise OSError(30, "Read-only file system", f"{path}.tmp")
 
-    monkeypatch.setattr(state.durable, "write_file", refuse)
+    monkeypatch.setattr(durable, "write_file", refuse)
     folder = store.path_below(device_root).parent
     assert words(device_root, "disk") == f"{folder} cannot be written: Read-only file system."

@@ -22,6 +22,7 @@ from edge.agent.service import Notifier, read_status
 from edge.agent.upkeep import Job, Upkeep
 from edge.agent.watch import Watch
 from edge.log import store
+from edge.log.store import Observation
 from edge.model.decide import Decision
 from tests.fakes.camera import ShadeClassifier, jpeg, model, put
 
@@ -149,6 +150,21 @@ def test_preview_that_another_model_let_pass_is_removed_when_a_person_is_seen(ag
     assert preview_of(agent, "person") == ("withheld", b"")
 
 
+def test_sharp_preview_goes_when_a_person_is_seen_and_no_blurred_one_can_be_made(agent: Agent) -> None:
+    assert preview_of(agent, "deer")[1]
+    agent.settings = replace(agent.settings, people=People("blur"), space=replace(PLENTY, previews_mb=0))
+    assert preview_of(agent, "person") == ("withheld", b"")
+
+
+def test_preview_that_cannot_be_written_is_said_once_and_costs_no_row(agent: Agent) -> None:
+    (agent.state / "previews").write_bytes(b"in the way")
+    for shade in (10, 250):
+        put(agent.photos / f"{shade}.jpg", jpeg(shade))
+    agent.run(agent.upkeep())
+    assert agent.rows("SELECT preview FROM photo") == [("none",), ("none",)]
+    assert [line for line in agent.said if "preview cannot be written" in line and "said once" in line] == agent.said
+
+
 def test_with_little_space_no_preview_is_made_and_photos_are_logged_as_before(agent: Agent) -> None:
     agent.settings = replace(agent.settings, space=Space(10**7, 10**7, 0, 0, 10))
     put(agent.photos / "a.jpg", jpeg(250))
@@ -235,7 +251,7 @@ def test_hang_is_not_progress_and_a_wait_is(agent: Agent, tmp_path: Path) -> Non
         assert end.recv(4096).startswith(b"WATCHDOG=1")
         agent.now_s += 60
         upkeep.taken("a.jpg", "classified")
-        assert end.recv(4096) == b"WATCHDOG=1"
+        assert end.recv(4096) == b"WATCHDOG=1\nSTATUS=1 files since the start, the last was a.jpg"
 
 
 def test_metrics_that_cannot_be_written_are_said_once(agent: Agent) -> None:
@@ -308,3 +324,16 @@ def test_another_bundle_ends_the_agent_only_where_somebody_starts_it_again(agent
     current.write_text(json.dumps({"digest": "b" * 64}))
     assert [upkeep.superseded, upkeep.superseded] == [address is not None] * 2
     assert len(agent.said) == 1
+
+
+def test_settings_that_become_stricter_hold_for_earlier_previews_too(agent: Agent) -> None:
+    agent.settings = replace(agent.settings, people=People("keep", 0.0))
+    put(agent.photos / "a.jpg", jpeg(250))
+    agent.run(agent.upkeep())
+    agent.log.add_review(agent.rows("SELECT sha256 FROM photo")[0][0], [Observation("person")], "Ada")
+    for word, once, state in (("blur", False, "blurred"), ("none", True, "withheld")):
+        agent.settings, agent.once = replace(agent.settings, people=People(word)), once
+        upkeep = agent.upkeep()
+        upkeep.end(stopped=False) if once else upkeep.idle()
+        assert agent.rows("SELECT preview FROM photo") == [(state,)]
+    assert list((agent.state / "previews").rglob("*.jpg")) == []

@@ -15,6 +15,7 @@ from edge.agent import watch as watching
 from edge.agent.config import Source
 from edge.agent.lease import Look, Writer
 from edge.agent.mounts import Mounts
+from edge.agent.service import MOST_IDLE_S
 from edge.agent.watch import Candidate, Clock, Watch, scan
 from tests.fakes.camera import put
 
@@ -568,6 +569,23 @@ def test_hours_end_a_search_between_two_photos(tmp_path: Path) -> None:
     setup = Setup(tmp_path, World(), known, more={"closed_s": lambda: 50.0 if len(known) == 2 else 0.0})
     timed(setup, a=1, b=2, c=3)
     assert [name for name, _ in setup.ready(until_s=40)] == ["a.jpg", "b.jpg"]
+
+
+def test_hours_end_the_files_that_have_settled_too(tmp_path: Path) -> None:
+    known: set[Candidate] = set()
+    world = World(unknown=True)
+    setup = Setup(tmp_path, world, known, more={"closed_s": lambda: 50.0 if len(known) == 2 else 0.0})
+    for name in "abc":
+        put(setup.folder / f"{name}.jpg", b"x", mtime_s=world.now_s)
+    assert len(list(setup.ready(until_s=40))) == 2
+
+
+@pytest.mark.parametrize("more", [{"pause_s": 3600.0}, {"closed_s": lambda: 3600.0}])
+def test_long_rest_is_progress_all_the_same(tmp_path: Path, more: dict[str, Any]) -> None:
+    setup = Setup(tmp_path, World(), more=more)
+    timed(setup, a=1, b=2)
+    list(setup.ready(until_s=1000))
+    assert max(setup.world.waits) <= MOST_IDLE_S
 
 
 def test_backlog_asks_for_no_hours(tmp_path: Path) -> None:

@@ -735,3 +735,9 @@ def test_review_of_a_whole_event_has_its_place(log: Log) -> None:
     log._db.execute("INSERT INTO review (event, who, created_utc) VALUES ('e', 'Ada', '2024-05-01T00:00:00Z')")
     with pytest.raises(sqlite3.IntegrityError):  # on neither
         log._db.execute("INSERT INTO review (who, created_utc) VALUES ('Ada', '2024-05-01T00:00:00Z')")
+
+
+def test_log_of_another_user_says_how_to_read_it(path: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
+    with pytest.raises(LogError, match="sudo -u fieldmark"):
+        store.open_for_reading(path)
