@@ -24,8 +24,8 @@ from tests.fixtures_models import SIDE, write_bundle
 CUTS, INSTALLATIONS, CONTROL_CUTS = 300, 100, 20
 _CUTS_PER_DISK = 10
 _CONTROL_LOSES = 0.5
-"""The least share of its cuts that a control must lose something in, or the harness proves nothing. Not all of them: what the file
-system's journal happened to write in time, which it does every 5 s, is kept."""
+"""The least share of its cuts that a control must lose something in, or the harness proves nothing. Not all of them:
+what the file system's journal, which writes every 5 s, happened to write in time is kept."""
 
 
 def main() -> None:
