@@ -26,7 +26,7 @@ from edge.agent import slots
 from edge.agent.config import Agent, Power, Source
 from edge.agent.plan import Plan
 
-LEAST_RATIO, MOST_MB = 1.7, 90.0
+LEAST_RATIO = 1.7
 PHOTOS, ROUNDS = 120, 3
 CORES = (1, 2)
 _POLL_S = 0.02
@@ -52,7 +52,7 @@ def _measure(options: argparse.Namespace, scratch: Path) -> Result:
     for name, folder in _photos(options, scratch).items():
         detail[name] = found = _compare(root, folder, options.rounds, scratch)
         claims.append(Claim(f"backlog on 2 cores against 1, {name}", found["ratio"], "×", least=LEAST_RATIO))
-        claims.append(Claim(f"peak memory on 2 cores, {name}", found["peak_mb"]["2"], "MB", MOST_MB))
+        claims.append(Claim(f"peak memory on 2 cores, {name}", found["peak_mb"]["2"], "MB"))
     return Result("backlog", claims, {"photos": options.photos, "side": options.side, "cores": os.cpu_count()}, detail)
 
 
