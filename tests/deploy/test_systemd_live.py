@@ -75,10 +75,10 @@ tries = {
     "open a socket of the internet": lambda: socket.socket(socket.AF_INET),
     "open a raw socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
     "read a photo": lambda: open("/srv/tried/photo.jpg").read(),
-    "read a photo in a home": lambda: open("/home/tried/photo.jpg").read(),
+    "read a photo in a home": lambda: open("/home/pi/photo.jpg").read(),
     "delete a photo": lambda: os.unlink("/srv/tried/photo.jpg"),
     "write a photo": lambda: open("/srv/tried/photo.jpg", "a"),
-    "write a photo in a home": lambda: open("/home/tried/photo.jpg", "a"),
+    "write a photo in a home": lambda: open("/home/pi/photo.jpg", "a"),
     "write beside the settings": lambda: open("/etc/fieldmark/tried", "w"),
     "write its own program": lambda: open("/opt/fieldmark/tried", "w"),
     "write the log's folder": lambda: open("/var/lib/fieldmark/tried", "w"),
@@ -220,7 +220,7 @@ def test_agent_that_fails_at_once_is_started_for_ever(machine: Machine, more: st
 def test_unit_may_do_what_it_needs_and_nothing_else(machine: Machine, unit: str) -> None:
     name = f"tries-{unit}"
     user = machine.do("id", "--user", "fieldmark").strip()
-    for folder in map(machine.path, ("/srv/tried", "/home/tried")):
+    for folder in map(machine.path, ("/srv/tried", "/home/pi")):
         folder.mkdir(exist_ok=True)
         for photo in (folder / "photo.jpg", folder / "another.jpg"):
             photo.write_text("a photo", "ascii")
