@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from edge import durable
 from edge import photo as photos
@@ -95,9 +95,17 @@ def _upright(image: Image.Image, side: int) -> Image.Image:
 
 
 def _jpeg(image: Image.Image, quality: int) -> bytes:
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=quality, optimize=True)
-    return out.getvalue()
+    with _file_in_memory() as file:
+        image.save(file, "JPEG", quality=quality, optimize=True)
+        file.seek(0)
+        return file.read()
+
+
+def _file_in_memory() -> BinaryIO:
+    """Where the system has such files: into them Pillow encodes while other threads run, into ``io.BytesIO`` not."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("preview", os.MFD_CLOEXEC), "w+b")
+    return io.BytesIO()
 
 
 class Previews:
