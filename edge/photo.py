@@ -62,6 +62,7 @@ _WIDEST_STRIP = 1 / 8  # of the height
 _DARK, _BRIGHT = 32, 247
 _END, _TABLES = b"\xff\xd9", 0xC4  # of a JPEG: end of image, Huffman tables
 _ZEROS = bytes(512)  # a block of a disk
+_TWO = bytes(2)
 
 
 class Photo:
@@ -353,10 +354,27 @@ def _broken_scans(image: Image.Image, data: bytes) -> str | None:
         return "it has no end marker, so its last part may be missing or wrong"
     if image.info.get("progressive"):
         return None if _has_all_scans(data) else "its last scans are missing, so it is unsharp"
-    zeros = data.find(_ZEROS, start)
+    zeros = first_zeros(data, start)
     if 0 <= zeros < data.find(_END, start) and not _flat_is_zeros(data):
         return "a part of it was never written"
     return None
+
+
+def first_zeros(data: bytes, start: int) -> int:
+    """Where the first 512 zeros in a row begin, as ``data.find`` says it; -1 where there are none.
+
+    They hold two neighbours of every 256th byte, which are looked at first: of a large photo that is long out of the
+    processor's caches, reading it all would take longer than all other checks.
+    """
+    step = len(_ZEROS) // 2
+    few = data[start::step]
+    at = few.find(_TWO)
+    while at >= 0:
+        low, high = max(start, start + (at - 1) * step), start + (at + 2) * step + len(_ZEROS)
+        if (found := data.find(_ZEROS, low, high)) >= 0:
+            return found
+        at = few.find(_TWO, at + 1)
+    return -1
 
 
 def _flat_is_zeros(data: bytes) -> bool:

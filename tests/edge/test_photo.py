@@ -734,3 +734,11 @@ def test_any_exif_costs_at_most_the_facts_in_it(rubbish: bytes) -> None:
     assert photo.orientation(image) in range(-(2**31), 2**32)
     photo.camera(image)
     assert image.size == (8, 6)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 700), st.integers(0, 1400)), max_size=8), st.integers(0, 600), st.integers(0, 900)
+)
+def test_zeros_are_found_where_a_plain_search_finds_them(parts: list[tuple[int, int]], start: int, end: int) -> None:
+    data = b"".join(b"x" * other + bytes(zeros) for other, zeros in parts) + b"y" * end
+    assert photo.first_zeros(data, start) == data.find(bytes(512), start)
