@@ -76,7 +76,7 @@ def _figures(answers: run.Answers, reference: Logits, held: Held, about: About) 
         constant=len(good) > 1 and float(np.ptp(good, axis=0).max()) == 0,
         not_finite=int((~finite).sum()),
         output_step=round(answers.output_step, 6),
-        ms=round(answers.ms, 2),
+        ms=round(answers.ms, 4),
         rss_mib=round(answers.rss_mib, 1),
     )
 
