@@ -66,6 +66,19 @@ class ShadeClassifier:
         return Answer(decide.decide(logits, LABELS, temperature=1.0, thresholds=(0.5, 0.5, 0.5)), logits)
 
 
+class Silent:
+    """No file events; a wait that would sleep is a fault of the test."""
+
+    def wait(self, timeout_s: float) -> list[str]:
+        return []
+
+    def lost(self) -> bool:
+        return False
+
+    def listen_again(self, folder: Path) -> str | None:
+        return None
+
+
 def model(classifier: ShadeClassifier | None = None, bundle: BundleFacts = BUNDLE) -> Model:
     """The fake, as the loop takes it."""
     return Model(classifier or ShadeClassifier(), bundle, development=True)

@@ -34,20 +34,7 @@ from edge.log.unclassified import unclassified
 from edge.model.classify import Answer
 from edge.model.decide import Decision
 from tests import capabilities
-from tests.fakes.camera import BUNDLE, ShadeClassifier, jpeg, model, need_leases, put
-
-
-class Silent:
-    """No file events; a wait that would sleep is a fault of the test."""
-
-    def wait(self, timeout_s: float) -> list[str]:
-        return []
-
-    def lost(self) -> bool:
-        return False
-
-    def listen_again(self, folder: Path) -> str | None:
-        return None
+from tests.fakes.camera import BUNDLE, ShadeClassifier, Silent, jpeg, model, need_leases, put
 
 
 class Place:

@@ -24,20 +24,9 @@ from edge.agent.watch import Watch
 from edge.log import store
 from edge.log.store import Observation
 from edge.model.decide import Decision
-from tests.fakes.camera import ShadeClassifier, jpeg, model, put
+from tests.fakes.camera import ShadeClassifier, Silent, jpeg, model, put
 
 PLENTY = Space(0, 0, 0, 1, 10)
-
-
-class Silent:
-    def wait(self, timeout_s: float) -> list[str]:
-        return []
-
-    def lost(self) -> bool:
-        return False
-
-    def listen_again(self, folder: Path) -> str | None:
-        return None
 
 
 class Agent:
