@@ -20,10 +20,9 @@ from typing import Any
 
 from benchmarks import drawn, material, report
 from benchmarks.report import Claim, Result
+from edge.agent import memory
 from edge.agent import plan as plans
-from edge.agent import slots
-from edge.agent.config import Agent, Power, Source
-from edge.agent.plan import Plan
+from edge.agent.config import Power
 
 LEAST_RATIO = 1.7
 PHOTOS, EACH_REAL, ROUNDS = 120, 5, 3
@@ -102,21 +101,9 @@ def _compare(root: Path, folder: Path, rounds: int, scratch: Path) -> dict[str, 
 
 
 def _in_child(root: Path, folder: Path, log: Path, cores: int, scratch: Path) -> dict[str, Any]:
-    slot = slots.current(root)
-    plan = Plan(
-        device=slots.device_id(root),
-        slot=slot.path,
-        digest=slot.digest,
-        development=slot.development,
-        sources=(Source(folder),),
-        log=log,
-        agent=Agent(settle_s=0.0),
-        once=True,
-        patience_s=0.0,
-        power=Power(cores=cores, nice=0),
-    )
+    plan = material.plan(root, folder, log, Power(cores=cores, nice=0))
     command = material.python("edge.agent.process", plans.to_text(plan, as_json=True))
-    environment = plans.GLIBC | material.environment(scratch)  # as the agent has it
+    environment = memory.AT_START | material.environment(scratch)  # as the agent has it
     with subprocess.Popen(
         command, cwd="/", env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as agent:

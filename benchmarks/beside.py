@@ -34,9 +34,8 @@ from benchmarks import beside_ways, drawn, material, report
 from benchmarks.report import Claim, Result
 from edge.agent import plan as plans
 from edge.agent import slots
-from edge.agent.config import Agent, Power, Source
+from edge.agent.config import Power
 from edge.agent.loop import BATCH_PHOTOS
-from edge.agent.plan import Plan
 from edge.log import store
 from edge.model import runtime
 
@@ -128,10 +127,10 @@ def _measure(options: argparse.Namespace, scratch: Path) -> Result:
     single = bench.folder([whole[0].read_bytes()])
     ways = [_ours(OURS, root, Power.cores), *bench.those_that_work(_others(options, bundle, slot, scratch), single)]
     detail: dict[str, Any] = {"left out": bench.left_out} if bench.left_out else {}
-    detail[_FIRST] = bench.first_answers([*ways, _alone(root, slot)], single)
+    detail[_FIRST] = bench.first_answers([*ways, _alone(root)], single)
     if options.cold:
         detail["the same, file cache dropped, s"] = bench.first_answers(
-            [ways[0], _alone(root, slot)], single, cold=True
+            [ways[0], _alone(root)], single, cold=True
         )
     every = [*ways, _ours(ONE_CORE, root, 1)]
     detail |= {name: bench.compare(every, folder) for name, folder in sets.items()}
@@ -192,21 +191,11 @@ def _ours(name: str, root: Path, cores: int) -> Way:
     return Way(name, command, _rows_said, lambda out: _rows_kept(store.path_below(out)))
 
 
-def _alone(root: Path, slot: slots.Slot) -> Way:
+def _alone(root: Path) -> Way:
     """What the command becomes, without the command."""
 
     def command(photos: Path, out: Path) -> list[str]:
-        plan = Plan(
-            device=slots.device_id(root),
-            slot=slot.path,
-            digest=slot.digest,
-            development=slot.development,
-            sources=(Source(photos),),
-            log=out,
-            agent=Agent(settle_s=0.0),
-            once=True,
-            power=Power(nice=0),
-        )
+        plan = material.plan(root, photos, out, Power(nice=0))
         return material.python("edge.agent.process", plans.to_text(plan, as_json=False))
 
     return Way(ALONE, command, _rows_said, _rows_kept)

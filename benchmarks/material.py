@@ -15,7 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import report
-from edge.agent import slots
+from edge.agent import config_upkeep, slots
+from edge.agent.config import Agent, Power, Source
+from edge.agent.plan import Plan
 from edge.model import bundle as bundles
 from edge.model import key_folder
 
@@ -112,6 +114,24 @@ def device(bundle_file: Path, folder: Path) -> slots.Slot:
     folder.mkdir()
     slots.install(folder, bundle_file)
     return slots.current(folder)
+
+
+def plan(root: Path, photos: Path, log: Path, power: Power) -> Plan:
+    """What ``fieldmark watch --once`` on that device would have the agent do."""
+    slot = slots.current(root)
+    return Plan(
+        device=slots.device_id(root),
+        slot=slot.path,
+        digest=slot.digest,
+        development=slot.development,
+        sources=(Source(photos),),
+        log=log,
+        agent=Agent(settle_s=0.0),
+        once=True,
+        patience_s=0.0,
+        power=power,
+        upkeep=config_upkeep.defaults(root),
+    )
 
 
 def main() -> None:

@@ -6,11 +6,9 @@ refused after it has cost the memory.
 
 from __future__ import annotations
 
-import ctypes
 import io
 import math
 from collections.abc import Iterator
-from contextlib import suppress
 
 from PIL import Image
 
@@ -28,7 +26,6 @@ MAX_HEADER_BYTES = 4 * 2**20
 _CURE = "Set the camera to plain (not progressive) JPEG, or save the picture as one."
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # per pixel in Pillow; all others 4
 _COPIES = 3  # of a WebP file: it is opened as a whole
-_M_MMAP_THRESHOLD, _MAPPED_BYTES = -3, 2**20  # mallopt(3)
 _SMALLEST = 8  # libjpeg decodes at 1/8 of width and height without the rest
 _TILE, _STRIP_ROWS, _BITS, _SAMPLES = (322, 323), 278, 258, 277
 _WIDE_BITS = frozenset({"I", "F"})
@@ -60,22 +57,6 @@ class Reader(io.BytesIO):
     def opened(self) -> None:
         """From here on all may be read."""
         self._left = math.inf
-
-
-def give_memory_back() -> None:
-    """Have a picture's memory given back as soon as it is closed, in this process.
-
-    Else glibc keeps tens of megabytes per thread for the next picture, and two helpers cost what four would need. With
-    another C library nothing is done.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
-
-
-def give_freed_back() -> None:
-    """Give back now what was freed between other things, such as a model. With another C library nothing is done."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def check_file(data: bytes) -> None:

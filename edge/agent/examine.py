@@ -230,7 +230,7 @@ def _decoded(
     finding = opened.finding(Outcome.CLASSIFIED)
     assert finding.photo is not None
     if classified and classified(finding.photo.sha256):
-        return opened.finding(Outcome.DUPLICATE)
+        return replace(finding, outcome=Outcome.DUPLICATE)
     damage = photos.damage(opened.image, opened.photo.data)
     if damage and opened.candidate.early:  # the rest may still come into a file that was made long enough before
         return Finding(opened.candidate, Outcome.EARLY, reason=f"tried again once it has settled: {damage}")

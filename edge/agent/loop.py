@@ -22,7 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from edge import decode_cost, pathtext
+from edge import pathtext
+from edge.agent import memory
 from edge.agent.examine import (
     RETRY_CODES,
     Finding,
@@ -198,7 +199,7 @@ class Intake:
         """
         self._log, self._model, self._device = log, model, device
         self._help = help or Help(0, lambda: model.classifier)
-        self._preview, self._alerts, self._survived = preview, alerts, in_hand
+        self._preview, self._alerts, self._remembered = preview, alerts, in_hand
         self._retries = log.retries(model.bundle.model_digest)
         self._logged = log.sources(device)
         self._in_hand: set[FileKey] = set()
@@ -251,7 +252,7 @@ class Intake:
         helping = len(self._helping)
         self._close(time.monotonic() - _HELP_KEPT_S)
         if self._in_a_row or len(self._helping) < helping:
-            decode_cost.give_freed_back()
+            memory.give_back()
         self._in_a_row = 0
 
     def _close(self, idle_since_s: float = math.inf) -> None:
@@ -274,7 +275,7 @@ class Intake:
         """Give a photo to a helper that has time for it, or examine it here."""
         self._in_a_row += 1
         self._in_hand.add(self._key(candidate))
-        if self._survived and self._survived.suspects(hand_name(candidate)):
+        if self._remembered and self._remembered.suspects(hand_name(candidate)):
             yield from self._collect(put_back, wait=True)  # if it kills the agent again, no other is to blame
             yield from self._hold(self._examined(candidate), put_back)
         elif helping := self._free_helper(candidate):
@@ -299,7 +300,7 @@ class Intake:
             self._help.say(f"one core must do: {error}")
             self._help = Help(0, self._help.classifier)
             return None
-        helper = Helper(classifier, self._log.path, self._found, self._preview, self._survived)
+        helper = Helper(classifier, self._log.path, self._found, self._preview, self._remembered)
         self._helping.append(_Helping(helper))
         return self._helping[-1]
 
@@ -352,7 +353,7 @@ class Intake:
             return held or self._is_classified(candidate, sha256)
 
         return examine(
-            candidate, self._model.classifier, classified=classified, preview=self._preview, in_hand=self._survived
+            candidate, self._model.classifier, classified=classified, preview=self._preview, in_hand=self._remembered
         )
 
     def _is_classified(self, candidate: Candidate, sha256: str) -> bool:

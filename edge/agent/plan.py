@@ -14,14 +14,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edge.agent import config_upkeep
+from edge.agent import config_upkeep, memory
 from edge.agent.config import Agent, Config, Power, Source
 from edge.agent.config_upkeep import Rule, Upkeep
 from edge.errors import ConfigError
-
-GLIBC = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
-"""Has glibc give a decoded photo's memory back at once. By default it raises these limits to the largest block seen,
-and keeps some 5 MB for the next photo (``mallopt(3)``)."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def become(plan: Plan, *, as_json: bool) -> NoReturn:
     sys.stderr.flush()
     # -P: a folder of photos that holds a numpy.py must not be imported.
     command = [sys.executable, "-P", "-m", "edge.agent.process", to_text(plan, as_json=as_json)]
-    os.execve(sys.executable, command, {**GLIBC, **os.environ})
+    os.execve(sys.executable, command, {**memory.AT_START, **os.environ})
 
 
 def to_text(plan: Plan, *, as_json: bool) -> str:

@@ -14,8 +14,8 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge import decode_cost, pathtext
-from edge.agent import health, space
+from edge import pathtext
+from edge.agent import health, memory, space
 from edge.agent.hints import FileEvents
 from edge.agent.loop import Done, Help, Intake, Model, Outcome, bundle_facts, stopped_by_signals
 from edge.agent.plan import Plan
@@ -101,7 +101,7 @@ def run(
         ConfigError: the bundle does not know one of the species.
         LogError: the log cannot be opened or written. What was committed stays.
     """
-    decode_cost.give_memory_back()
+    memory.map_pictures()
     space.give_way(plan.log, plan.slot.parent.parent / "ballast", plan.upkeep.space, say=say)
     with (
         closing(FileEvents()) as hints,
