@@ -129,9 +129,7 @@ def _measure(options: argparse.Namespace, scratch: Path) -> Result:
     detail: dict[str, Any] = {"left out": bench.left_out} if bench.left_out else {}
     detail[_FIRST] = bench.first_answers([*ways, _alone(root)], single)
     if options.cold:
-        detail["the same, file cache dropped, s"] = bench.first_answers(
-            [ways[0], _alone(root)], single, cold=True
-        )
+        detail["the same, file cache dropped, s"] = bench.first_answers([ways[0], _alone(root)], single, cold=True)
     every = [*ways, _ours(ONE_CORE, root, 1)]
     detail |= {name: bench.compare(every, folder) for name, folder in sets.items()}
     detail[_NOT_WHOLE] = {way.name: bench.hard(way, whole) for way in ways}
