@@ -9,17 +9,22 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 from edge import pathtext
+from edge import photo as photos
 from edge.agent.config_upkeep import Rule
+from edge.log import times
 from edge.log.store import Alert, FileFacts
+from edge.photo import Taken
 
 SHORT_BYTES = 51
 """What LoRaWAN carries at its slowest data rate in Europe."""
 _MOST_EVENTS = 64
-_FUTURE = timedelta(hours=1)
+_WEST_S = 12 * 3600.0
+"""By so much a photo may be younger than it seems, where UTC stands for an offset that nobody said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,7 @@ class Sighting:
     """A detection that may be worth a message.
 
     Attributes:
+        file: with the corrected time.
         sha256: of the photo.
         label: the decided one.
         confidence: 0 to 1.
@@ -91,10 +97,14 @@ class Events:
 
 
 class Alerts:
-    """Makes messages by the rules of the settings."""
+    """Makes messages by the rules of the settings.
+
+    Attributes:
+        rules: of the settings.
+    """
 
     def __init__(self, rules: Sequence[Rule], events: Events) -> None:
-        self._rules, self._events = rules, events
+        self.rules, self._events = rules, events
 
     def of(self, seen: Sighting, now: datetime, *, clock_ok: bool) -> tuple[Alert, ...]:
         """The messages about one photo, to be written in the transaction of its row.
@@ -103,27 +113,33 @@ class Alerts:
             now: with a time zone.
             clock_ok: whether the device knows the time; without, no photo counts as old.
         """
-        if not self._rules:
+        if not self.rules:
             return ()
-        key, taken = seen.file.key, _moment(seen.file)
+        key, likely = seen.file.key, likely_time(seen.file, now)
         place = seen.file.station or f"{key.device}:{key.source}"
-        event = self._events.name(_plain(place), taken.timestamp())
+        moment_s = _moment(likely).timestamp()
+        event = self._events.name(_plain(place), moment_s)
+        youngest_s = moment_s + (_WEST_S if "offset-assumed" in likely.flags else 0)
         about = f"{_plain(seen.label)}|{_plain(place)}|{event}"
-        keys = {rule.name: f"{_plain(rule.name)}|{about}" for rule in self._rules}
+        keys = {rule.name: f"{_plain(rule.name)}|{about}" for rule in self.rules}
         return tuple(
             Alert(
                 key=keys[rule.name],
                 channel=rule.name,
-                text=short(seen) if rule.short else message(seen, event, keys[rule.name]),
+                text=short(seen, likely) if rule.short else message(seen, likely, event, keys[rule.name]),
             )
-            for rule in self._rules
+            for rule in self.rules
             if seen.label in rule.labels and seen.confidence >= rule.above
-            if not clock_ok or now - timedelta(hours=rule.fresh_h) <= taken <= now + _FUTURE
+            if not clock_ok or youngest_s >= now.timestamp() - rule.fresh_h * 3600
         )
 
 
-def message(seen: Sighting, event: str, key: str) -> str:
-    """A message as JSON, in ASCII. With its key, by which whoever receives it can tell one that was sent again."""
+def message(seen: Sighting, likely: Taken, event: str, key: str) -> str:
+    """A message as JSON, in ASCII. With its key, by which whoever receives it can tell one that was sent again.
+
+    Args:
+        likely: see :func:`likely_time`; only its flags are told, since ``taken`` is what the log says.
+    """
     file = seen.file
     return json.dumps(
         {
@@ -134,7 +150,7 @@ def message(seen: Sighting, event: str, key: str) -> str:
             "station": file.station,
             "camera": file.camera,
             "taken": file.taken.iso,
-            "time_flags": list(file.taken.flags),
+            "time_flags": list(likely.flags),
             "event": event,
             "device": file.key.device,
             "photo": file.key.path,
@@ -143,9 +159,13 @@ def message(seen: Sighting, event: str, key: str) -> str:
     )
 
 
-def short(seen: Sighting) -> str:
-    """A message of at most 51 bytes: label, confidence, the camera's time, station. The last are cut off first."""
-    month_to_minute = seen.file.taken.local[5:16].replace("T", " ")
+def short(seen: Sighting, likely: Taken) -> str:
+    """A message of at most 51 bytes: label, confidence, time, station. The last are cut off first.
+
+    Args:
+        likely: see :func:`likely_time`.
+    """
+    month_to_minute = likely.local[5:16].replace("T", " ")
     label = _cut(_plain(seen.label), SHORT_BYTES - len(" 100% 05-01 06:12"))
     words = f"{label} {int(seen.confidence * 100)}% {month_to_minute} {_plain(seen.file.station or '')}"
     return _cut(words, SHORT_BYTES).strip()
@@ -161,9 +181,25 @@ def _plain(text: str) -> str:
     return pathtext.to_text(text).replace("|", "/")
 
 
-def _moment(file: FileFacts) -> datetime:
-    """When it was taken, in UTC. A camera's clock at an end of the calendar has no time there: its own counts then."""
-    moment = datetime.fromisoformat(file.taken.iso)
+def likely_time(file: FileFacts, now: datetime) -> Taken:
+    """When a photo was taken, with all that is to be known of it. Where the camera's clock is plainly wrong, when the
+    file was written: of an upload that is when it came, so a camera that lost its time with its battery is not silent.
+
+    Args:
+        now: with a time zone.
+    """
+    taken = file.taken
+    looks_wrong = times.flags(
+        local=taken.local, utc_offset=taken.utc_offset, written=taken.flags, seen_utc=now.astimezone(UTC).isoformat()
+    )
+    if looks_wrong:
+        taken = photos.taken(Path(), file.key.mtime_ns / 1e9, None, taken.utc_offset)
+    return replace(taken, flags=file.taken.flags + looks_wrong)
+
+
+def _moment(taken: Taken) -> datetime:
+    """In UTC. A clock at an end of the calendar has no time there: its own counts then."""
+    moment = datetime.fromisoformat(taken.iso)
     try:
         return moment.astimezone(UTC)
     except OverflowError:

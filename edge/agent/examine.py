@@ -90,71 +90,99 @@ class Finding:
     sha256: str | None = None
 
 
-def examine(
-    candidate: Candidate,
-    classifier: ImageClassifier,
-    *,
-    classified: Callable[[str], bool] = lambda sha256: False,
-    preview: Preview | None = None,
-    in_hand: InHand | None = None,
-) -> Finding:
-    """Find out about one file.
+@dataclass(frozen=True, slots=True)
+class Examiner:
+    """Finds out about files, one at a time; each thread has one of its own.
 
-    Args:
-        classified: whether a photo of this SHA-256 needs no classification any more.
+    Attributes:
+        classified: whether a photo of this SHA-256, found as this file, needs no classification any more.
+        preview: makes previews; None for none.
         in_hand: remembers the file meanwhile. One with which in hand the agent has died is not opened.
     """
-    if in_hand is None:
-        return _with_room(candidate, classifier, classified, preview)
-    name = hand_name(candidate)
-    try:
-        if (times := in_hand.take(name)) >= deaths.MOST_DEATHS:
-            reason = f"the agent died {times} times while it had this file in hand; it is tried again later."
-            return _failed(candidate, None, deaths.CODE, reason)
-        return _with_room(candidate, classifier, classified, preview)
-    finally:
-        in_hand.lay_down(name)
+
+    classifier: ImageClassifier
+    classified: Callable[[Candidate, str], bool] = lambda candidate, sha256: False
+    preview: Preview | None = None
+    in_hand: InHand | None = None
+
+    def examine(self, candidate: Candidate) -> Finding:
+        """Find out about one file."""
+        if self.in_hand is None:
+            return self._with_room(candidate)
+        name = hand_name(candidate)
+        try:
+            if (times := self.in_hand.take(name)) >= deaths.MOST_DEATHS:
+                reason = f"the agent died {times} times while it had this file in hand; it is tried again later."
+                return _failed(candidate, None, deaths.CODE, reason)
+            return self._with_room(candidate)
+        finally:
+            self.in_hand.lay_down(name)
+
+    def _with_room(self, candidate: Candidate) -> Finding:
+        with _room(candidate.size_bytes):
+            return self._examine(candidate)
+
+    def _examine(self, candidate: Candidate) -> Finding:
+        photo: photos.Photo | None = None
+        try:
+            found = _read(candidate)
+            if again(candidate) not in (candidate, None):  # its row would have the wrong size and time
+                return Finding(candidate, Outcome.CHANGED, reason="it changed while it was read")
+            if isinstance(found, PhotoError):
+                raise found
+            photo = found
+            return self._classify(candidate, photo)
+        except PhotoError as error:
+            if error.code == "missing":
+                return Finding(candidate, Outcome.GONE, reason=text_of(error))
+            if candidate.early and error.code != "video":  # that is known by its name
+                reason = f"tried again once it has settled: {text_of(error)}"
+                return Finding(candidate, Outcome.EARLY, reason=reason)
+            return _failed(candidate, photo, error.code, text_of(error))
+        except Exception as error:  # one photo that nobody foresaw must not stop all the others
+            return _failed(candidate, photo, UNEXPECTED, text_of(f"unexpected {type(error).__name__}: {error}"))
+
+    def _classify(self, candidate: Candidate, photo: photos.Photo) -> Finding:
+        image = photos.open_image(photo.data, candidate.path.name)
+        camera = photos.camera_facts(image)
+        opened = _Opened(candidate, photo, image, _taken(candidate, image), image.width, image.height, camera)
+        # Somebody may wait for a live photo, and it is rarely a copy: what it is, is found out while it is decoded.
+        aside = candidate.live and len(photo.data) >= _HASHED_ASIDE_BYTES
+        if aside:
+            photo.hash_aside()
+        elif self.classified(candidate, photo.sha256):
+            return opened.finding(Outcome.DUPLICATE)
+        with _room(decode_cost.decode_bytes(image)):
+            return self._decoded(opened, ask=aside)
+
+    def _decoded(self, opened: _Opened, *, ask: bool) -> Finding:
+        """What its pixels say of a photo that could be opened; ``ask`` afterwards whether it is a copy."""
+        try:
+            answer = self.classifier.classify_image(opened.image)
+        except ModelError as error:
+            return replace(opened.finding(Outcome.FAILED), code=error.code, reason=text_of(error))
+        finding = opened.finding(Outcome.CLASSIFIED)
+        assert finding.photo is not None
+        if ask and self.classified(opened.candidate, finding.photo.sha256):
+            return replace(finding, outcome=Outcome.DUPLICATE)
+        damage = photos.damage(opened.image, opened.photo.data)
+        if damage and opened.candidate.early:  # the rest may still come into a file that was made long enough before
+            return Finding(opened.candidate, Outcome.EARLY, reason=f"tried again once it has settled: {damage}")
+        answer = replace(answer, decision=sure(answer.decision, damage))
+        state = self._previewed(opened.image, finding.photo.sha256, answer.decision)
+        facts = replace(finding.photo, damaged=damage is not None, preview=state)
+        return replace(finding, photo=facts, answer=answer, damage=damage)
+
+    def _previewed(self, image: Image.Image, sha256: str, decision: Decision) -> str:
+        if self.preview is not None:
+            with suppress(FieldmarkError, OSError):  # no space for a preview is no reason to fail the photo
+                return self.preview(image, sha256, decision)
+        return "none"
 
 
 def hand_name(candidate: Candidate) -> str:
     """By what :class:`edge.agent.in_hand.InHand` tells a file from all others."""
     return f"{candidate.path}:{candidate.size_bytes}:{candidate.mtime_ns}"
-
-
-def _with_room(
-    candidate: Candidate,
-    classifier: ImageClassifier,
-    classified: Callable[[str], bool],
-    preview: Preview | None,
-) -> Finding:
-    with _room(candidate.size_bytes):
-        return _examine(candidate, classifier, classified, preview)
-
-
-def _examine(
-    candidate: Candidate,
-    classifier: ImageClassifier,
-    classified: Callable[[str], bool],
-    preview: Preview | None,
-) -> Finding:
-    photo: photos.Photo | None = None
-    try:
-        found = _read(candidate)
-        if again(candidate) not in (candidate, None):  # its row would have the wrong size and time
-            return Finding(candidate, Outcome.CHANGED, reason="it changed while it was read")
-        if isinstance(found, PhotoError):
-            raise found
-        photo = found
-        return _classify(candidate, photo, classifier, classified, preview)
-    except PhotoError as error:
-        if error.code == "missing":
-            return Finding(candidate, Outcome.GONE, reason=text_of(error))
-        if candidate.early and error.code != "video":  # that is known by its name
-            reason = f"tried again once it has settled: {text_of(error)}"
-            return Finding(candidate, Outcome.EARLY, reason=reason)
-        return _failed(candidate, photo, error.code, text_of(error))
-    except Exception as error:  # one photo that nobody foresaw must not stop all the others
-        return _failed(candidate, photo, UNEXPECTED, text_of(f"unexpected {type(error).__name__}: {error}"))
 
 
 def sure(decision: Decision, damage: str | None) -> Decision:
@@ -192,59 +220,8 @@ class _Opened:
         return Finding(self.candidate, outcome, self.taken, facts, sha256=sha256)
 
 
-def _classify(
-    candidate: Candidate,
-    photo: photos.Photo,
-    classifier: ImageClassifier,
-    classified: Callable[[str], bool],
-    preview: Preview | None,
-) -> Finding:
-    image = photos.open_image(photo.data, candidate.path.name)
-    camera = photos.camera_facts(image)
-    opened = _Opened(candidate, photo, image, _taken(candidate, image), image.width, image.height, camera)
-    # Somebody may wait for a live photo, and it is rarely a copy: what it is, is found out while it is decoded.
-    aside = candidate.live and len(photo.data) >= _HASHED_ASIDE_BYTES
-    if aside:
-        photo.hash_aside()
-    elif classified(photo.sha256):
-        return opened.finding(Outcome.DUPLICATE)
-    with _room(decode_cost.decode_bytes(image)):
-        return _decoded(opened, classifier, classified if aside else None, preview)
-
-
 def _room(needed_bytes: int) -> AbstractContextManager[object]:
     return _ONE_LARGE if needed_bytes > decode_cost.LARGE_BYTES else nullcontext()
-
-
-def _decoded(
-    opened: _Opened,
-    classifier: ImageClassifier,
-    classified: Callable[[str], bool] | None,
-    preview: Preview | None,
-) -> Finding:
-    """What its pixels say of a photo that could be opened."""
-    try:
-        answer = classifier.classify_image(opened.image)
-    except ModelError as error:
-        return replace(opened.finding(Outcome.FAILED), code=error.code, reason=text_of(error))
-    finding = opened.finding(Outcome.CLASSIFIED)
-    assert finding.photo is not None
-    if classified and classified(finding.photo.sha256):
-        return replace(finding, outcome=Outcome.DUPLICATE)
-    damage = photos.damage(opened.image, opened.photo.data)
-    if damage and opened.candidate.early:  # the rest may still come into a file that was made long enough before
-        return Finding(opened.candidate, Outcome.EARLY, reason=f"tried again once it has settled: {damage}")
-    answer = replace(answer, decision=sure(answer.decision, damage))
-    state = _preview(preview, opened.image, finding.photo.sha256, answer.decision)
-    facts = replace(finding.photo, damaged=damage is not None, preview=state)
-    return replace(finding, photo=facts, answer=answer, damage=damage)
-
-
-def _preview(preview: Preview | None, image: Image.Image, sha256: str, decision: Decision) -> str:
-    if preview is not None:
-        with suppress(FieldmarkError, OSError):  # no space for a preview is no reason to fail the photo
-            return preview(image, sha256, decision)
-    return "none"
 
 
 def _failed(candidate: Candidate, photo: photos.Photo | None, code: str, reason: str) -> Finding:

@@ -10,10 +10,10 @@ import queue
 import sqlite3
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from edge.agent.examine import Finding, ImageClassifier, Preview, examine
-from edge.agent.in_hand import InHand
+from edge.agent.examine import Examiner, Finding
 from edge.agent.watch import Candidate
 from edge.errors import LogError
 from edge.log import store
@@ -28,24 +28,15 @@ Found = queue.SimpleQueue[tuple["Helper", Finding]]
 class Helper:
     """Examines the photos that it is given, in their order."""
 
-    def __init__(
-        self,
-        classifier: ImageClassifier,
-        log: Path,
-        found: Found,
-        preview: Preview | None = None,
-        in_hand: InHand | None = None,
-    ) -> None:
+    def __init__(self, examiner: Examiner, log: Path, found: Found) -> None:
         """Start.
 
         Args:
-            classifier: used by this helper alone.
+            examiner: with a classifier for this helper alone. What needs no classification it asks the log.
             log: an open log's file; it is only read, for copies.
             found: takes itself and each photo's finding.
-            preview, in_hand: see :func:`edge.agent.examine.examine`.
         """
-        self._classifier, self._log, self._preview, self._in_hand = classifier, log, preview, in_hand
-        self._found = found
+        self._examiner, self._log, self._found = examiner, log, found
         self._given: queue.SimpleQueue[Candidate | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="fieldmark-helper", daemon=True)
         self._thread.start()
@@ -66,8 +57,15 @@ class Helper:
 
     def _work(self) -> None:
         log = self._reader()
+
+        def classified(candidate: Candidate, sha256: str) -> bool:
+            with suppress(LogError):
+                return log is not None and not candidate.old and log.classified(sha256)
+            return False
+
+        examiner = replace(self._examiner, classified=classified)
         while candidate := self._given.get():
-            self._found.put((self, self._examined(candidate, log)))
+            self._found.put((self, examiner.examine(candidate)))
         if log:
             log.close()
 
@@ -75,11 +73,3 @@ class Helper:
         with suppress(sqlite3.Error):
             return store.Log(store.connect_read_only(self._log), self._log)
         return None  # copies are classified once more then, and found out when they are written
-
-    def _examined(self, candidate: Candidate, log: store.Log | None) -> Finding:
-        def classified(sha256: str) -> bool:
-            with suppress(LogError):
-                return log is not None and not candidate.old and log.classified(sha256)
-            return False
-
-        return examine(candidate, self._classifier, classified=classified, preview=self._preview, in_hand=self._in_hand)

@@ -26,11 +26,11 @@ from edge import pathtext
 from edge.agent import memory
 from edge.agent.examine import (
     RETRY_CODES,
+    Examiner,
     Finding,
     ImageClassifier,
     Outcome,
     Preview,
-    examine,
     hand_name,
     text_of,
 )
@@ -191,7 +191,7 @@ class Intake:
 
         Args:
             help: for a backlog; none by default.
-            preview, in_hand: see :func:`edge.agent.examine.examine`.
+            preview, in_hand: see :class:`edge.agent.examine.Examiner`.
             alerts: asked of each newly classified photo.
 
         Raises:
@@ -199,7 +199,8 @@ class Intake:
         """
         self._log, self._model, self._device = log, model, device
         self._help = help or Help(0, lambda: model.classifier)
-        self._preview, self._alerts, self._remembered = preview, alerts, in_hand
+        self._alerts, self._remembered = alerts, in_hand
+        self._examiner = Examiner(model.classifier, self._needs_nothing, preview, in_hand)
         self._retries = log.retries(model.bundle.model_digest)
         self._logged = log.sources(device)
         self._in_hand: set[FileKey] = set()
@@ -268,7 +269,7 @@ class Intake:
         Raises:
             LogError: the log cannot be written.
         """
-        finding = self._examined(candidate)
+        finding = self._examiner.examine(candidate)
         return self._no_row(finding) or self._write(finding)
 
     def _hand_on(self, candidate: Candidate, put_back: Callable[[Candidate], None]) -> Iterator[Done]:
@@ -277,12 +278,12 @@ class Intake:
         self._in_hand.add(self._key(candidate))
         if self._remembered and self._remembered.suspects(hand_name(candidate)):
             yield from self._collect(put_back, wait=True)  # if it kills the agent again, no other is to blame
-            yield from self._hold(self._examined(candidate), put_back)
+            yield from self._hold(self._examiner.examine(candidate), put_back)
         elif helping := self._free_helper(candidate):
             helping.given, helping.last_s = helping.given + 1, time.monotonic()
             helping.helper.give(candidate)
         else:
-            yield from self._hold(self._examined(candidate), put_back)
+            yield from self._hold(self._examiner.examine(candidate), put_back)
         yield from self._collect(put_back, wait=False)
 
     def _free_helper(self, candidate: Candidate) -> _Helping | None:
@@ -300,7 +301,7 @@ class Intake:
             self._help.say(f"one core must do: {error}")
             self._help = Help(0, self._help.classifier)
             return None
-        helper = Helper(classifier, self._log.path, self._found, self._preview, self._remembered)
+        helper = Helper(replace(self._examiner, classifier=classifier), self._log.path, self._found)
         self._helping.append(_Helping(helper))
         return self._helping[-1]
 
@@ -347,14 +348,9 @@ class Intake:
             self.counts[done.outcome] += 1
             yield done
 
-    def _examined(self, candidate: Candidate) -> Finding:
-        def classified(sha256: str) -> bool:
-            held = any(each.sha256 == sha256 and each.answer for each in self._held.findings)
-            return held or self._is_classified(candidate, sha256)
-
-        return examine(
-            candidate, self._model.classifier, classified=classified, preview=self._preview, in_hand=self._remembered
-        )
+    def _needs_nothing(self, candidate: Candidate, sha256: str) -> bool:
+        held = any(each.sha256 == sha256 and each.answer for each in self._held.findings)
+        return held or self._is_classified(candidate, sha256)
 
     def _is_classified(self, candidate: Candidate, sha256: str) -> bool:
         """An old photo is done when this model has classified it; of a new file any model's answer is enough."""

@@ -24,12 +24,13 @@ from typing import Any
 from edge.agent import config
 from edge.agent.channels import AlertError, send
 from edge.agent.config_upkeep import Alert
+from edge.agent.routes import ways_out
 from edge.agent.service import Notifier
 from edge.errors import ConfigError, FieldmarkError, LogError, one_line
 from edge.log import store
 from edge.log.store import Log, PendingAlert
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 6 * 3600.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 3600.0
 POLL_S = 10.0
 _MOST_AT_ONCE = 1000
 _JUMP_S = 60.0
@@ -46,7 +47,7 @@ class Sent:
 
 
 def pause_s(tries: int, chance: float) -> float:
-    """How long to wait after a number of failures: 30 s, doubled each time, at most 6 hours, with some chance in it so
+    """How long to wait after a number of failures: 30 s, doubled each time, at most an hour, with some chance in it so
     that devices that lost the same network do not come back in step.
 
     Args:
@@ -69,20 +70,22 @@ class Outbox:
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
+        ways_out: Callable[[], frozenset[tuple[str, str]]] = ways_out,
     ) -> None:
         """Set up; nothing is opened yet.
 
         Args:
             path: the log.
             alerts: of the settings.
-            send, monotonic, wall, chance: replaced in tests.
+            send, monotonic, wall, chance, ways_out: replaced in tests.
             say: told of each message that was sent, and of each failure.
         """
         self._path, self._say, self._send = path, say, send
         self._alerts = {alert.rule.name: alert for alert in alerts}
-        self._monotonic, self._wall, self._chance = monotonic, wall, chance
+        self._monotonic, self._wall, self._chance, self._ways_out = monotonic, wall, chance, ways_out
         self._paused: dict[str, tuple[float, int]] = {}  # channel: until when, after how many failures in a row
         self._offset_s: float | None = None
+        self._ways: frozenset[tuple[str, str]] = ways_out()
 
     def round(self, stop: Callable[[], bool] = lambda: False, progress: Callable[[], None] = lambda: None) -> Sent:
         """Send what is due.
@@ -99,6 +102,9 @@ class Outbox:
         if not self._path.is_file() or not _unsent(self._path):
             return Sent(0, 0, 0)
         sent = failed = 0
+        if self._network_came():
+            self._paused.clear()
+            self._offset_s = None
         with store.open_for_writing(self._path) as log:
             resting = [channel for channel in self._paused if self._is_paused(channel)]
             due = log.pending_alerts(self._due(), _MOST_AT_ONCE, but=resting)
@@ -115,12 +121,17 @@ class Outbox:
         return Sent(sent, failed, _unsent(self._path))
 
     def _due(self) -> datetime:
-        """Up to when messages are taken. All of them at the start and after the clock was set: the times at which they
-        were to be tried again were told by another clock."""
+        """Up to when messages are taken. All of them at the start, when a network came, and after the clock was set:
+        the times of the next tries were told by another clock."""
         offset_s = self._wall() - self._monotonic()
         jumped = self._offset_s is None or abs(offset_s - self._offset_s) > _JUMP_S
         self._offset_s = offset_s
         return _FOREVER if jumped else datetime.fromtimestamp(self._wall(), UTC)
+
+    def _network_came(self) -> bool:
+        """Whether there is a way out that was not there before. That it leads somewhere, the next try shows."""
+        before, self._ways = self._ways, self._ways_out()
+        return not self._ways <= before
 
     def _is_paused(self, channel: str) -> bool:
         until_s, _ = self._paused.get(channel, (0.0, 0))

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,7 +146,10 @@ class Upkeep:
 
     def alerts(self, file: FileFacts, photo: PhotoFacts, detection: Detection) -> tuple[Alert, ...]:
         """The messages to be stored with a photo's row."""
-        seen = Sighting(file, photo.sha256, detection.label, detection.confidence)
+        if not self._alerts.rules:
+            return ()
+        corrected = replace(file, taken=self._log.corrected(file))
+        seen = Sighting(corrected, photo.sha256, detection.label, detection.confidence)
         return self._alerts.of(seen, datetime.now(UTC), clock_ok=self._clock_ok())
 
     def started(self) -> None:

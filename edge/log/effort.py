@@ -113,19 +113,27 @@ def as_json(each: Effort) -> dict[str, Any]:
     }
 
 
-_TAKEN = f"julianday({times.corrected('f')} || f.utc_offset)"
+_TAKEN = f"{times.corrected('f')} || f.utc_offset"
+_IN_IT = f"""file f WHERE f.station = :station AND f.duplicate_of IS NULL AND f.taken_source <> 'file'
+  AND julianday({_TAKEN}) >= julianday(:start) AND julianday({_TAKEN}) < julianday(:end)"""
+"""The files of a station that were taken in a span. By moments, since two cameras may have two offsets."""
 
 
 def _photos(
     connection: sqlite3.Connection, station: str, start: datetime, end: datetime
 ) -> tuple[int, str | None, str | None]:
-    row = connection.execute(
-        f"SELECT count(*), min({times.corrected('f')} || f.utc_offset), max({times.corrected('f')} || f.utc_offset)"
-        f" FROM file f WHERE f.station = ? AND f.duplicate_of IS NULL AND f.taken_source <> 'file'"
-        f" AND {_TAKEN} >= julianday(?) AND {_TAKEN} < julianday(?)",
-        (station, start.isoformat(), end.isoformat()),
+    span = {"station": station, "start": start.isoformat(), "end": end.isoformat()}
+    # Beside a lone min() or max() SQLite takes the other columns from the row that has it.
+    count, first, _ = connection.execute(
+        f"SELECT count(*), {_TAKEN}, min(julianday({_TAKEN})) FROM {_IN_IT}", span
     ).fetchone()
-    return row[0], row[1], row[2]
+    last, _ = connection.execute(f"SELECT {_TAKEN}, max(julianday({_TAKEN})) FROM {_IN_IT}", span).fetchone()
+    return count, first, last
+
+
+def _any(connection: sqlite3.Connection, station: str, gap: Span) -> bool:
+    span = {"station": station, "start": gap.start.isoformat(), "end": gap.end.isoformat()}
+    return bool(connection.execute(f"SELECT EXISTS (SELECT 1 FROM {_IN_IT})", span).fetchone()[0])
 
 
 def _dead(connection: sqlite3.Connection, deployment: Deployment, end: datetime) -> tuple[tuple[Span, ...], bool]:
@@ -133,7 +141,7 @@ def _dead(connection: sqlite3.Connection, deployment: Deployment, end: datetime)
     if not any(run.sure and run.start < end and run.end > deployment.start for run in runs):
         return (), False
     gaps = gaps_between(runs, deployment.start, end)
-    return tuple(gap for gap in gaps if not _photos(connection, deployment.station, gap.start, gap.end)[0]), True
+    return tuple(gap for gap in gaps if not _any(connection, deployment.station, gap)), True
 
 
 def _runs(connection: sqlite3.Connection, station: str) -> list[Span]:

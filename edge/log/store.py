@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from edge.errors import LogError
-from edge.log import opening
+from edge.log import opening, times
 from edge.log.opening import BELOW_ROOT as BELOW_ROOT
 from edge.log.opening import BUSY_TIMEOUT_MS as BUSY_TIMEOUT_MS
 from edge.log.opening import connect_read_only as connect_read_only
@@ -490,6 +490,21 @@ class Log:
         words = {"reason": clean_words(shift.reason, "the reason", MOST_COMMENT), "who": clean_words(shift.who, "who")}
         with self._transaction():
             return self._insert("time_shift", **asdict(shift) | words, created_utc=_now_utc())
+
+    def corrected(self, file: FileFacts) -> Taken:
+        """When a file was taken, by all corrections that hold for it; it need not be in the log yet.
+
+        Raises:
+            LogError: the log cannot be read.
+        """
+        key, taken = file.key, file.taken
+        with opening.ours(self.path):
+            row = self._db.execute(
+                f"SELECT {times.corrected('f')} FROM (SELECT ? AS taken_local, ? AS taken_source, ? AS station,"
+                " ? AS device, ? AS source) f",
+                (taken.local, taken.source, file.station, key.device, key.source),
+            ).fetchone()
+        return replace(taken, local=row[0])
 
     # What the agent did and will do
 

@@ -24,9 +24,14 @@ def sighting(
     ago_s: float = 60,
     station: str | None = "beech 4",
     sha256: str = "ab" * 32,
+    local: str | None = None,
+    flags: tuple[str, ...] = (),
+    written_ago_s: float = 10**9,
 ) -> Sighting:
-    local = (NOW - timedelta(seconds=ago_s)).replace(tzinfo=None).isoformat()
-    file = FileFacts(FileKey("d1", "/srv", "a.jpg", 1, 1), Taken(local, "+00:00", "exif", ()), station, "cam-07")
+    local = local or (NOW - timedelta(seconds=ago_s)).replace(tzinfo=None).isoformat()
+    written = NOW - timedelta(seconds=written_ago_s)
+    key = FileKey("d1", "/srv", "a.jpg", 1, int(written.timestamp()) * 10**9)
+    file = FileFacts(key, Taken(local, "+00:00", "exif", flags), station, "cam-07")
     return Sighting(file, sha256, label, confidence)
 
 
@@ -96,26 +101,64 @@ def test_device_that_does_not_know_the_time_lets_old_photos_through() -> None:
     assert len(keys(maker(), sighting(ago_s=10**8), clock_ok=False)) == 1
 
 
+RESET = "1970-01-01T00:03:00"
+
+
+def test_upload_of_a_camera_that_lost_its_time_makes_a_message_that_says_so() -> None:
+    [alert] = maker().of(sighting(local=RESET, written_ago_s=60), NOW, clock_ok=True)
+    assert alert.key == "foxes|fox|beech 4|20260501T115900Z"
+    said = json.loads(alert.text)
+    assert (said["taken"], said["time_flags"]) == ("1970-01-01T00:03:00+00:00", ["clock-reset"])
+
+
+def test_camera_that_loses_its_time_twice_makes_two_messages() -> None:
+    seen = [sighting(local=RESET, written_ago_s=seconds) for seconds in (3600, 60)]
+    assert len(set(keys(maker(), *seen))) == 2
+
+
+def test_short_message_of_a_camera_that_lost_its_time_says_when_the_photo_came() -> None:
+    [alert] = maker(Rule("x", ("fox",), 0, short=True)).of(sighting(local=RESET, written_ago_s=60), NOW, clock_ok=True)
+    assert alert.text == "fox 90% 05-01 11:59 beech 4"
+
+
+def test_card_of_a_camera_that_lost_its_time_is_as_old_as_its_files() -> None:
+    assert keys(maker(), sighting(local=RESET, written_ago_s=10**9)) == []
+
+
+def test_upload_of_a_camera_that_is_a_day_ahead_makes_a_message() -> None:
+    assert len(keys(maker(), sighting(ago_s=-86_400, written_ago_s=60))) == 1
+
+
+@pytest.mark.parametrize("ahead_h", [14, 10, -10, -12], ids=["Kiribati", "Sydney", "Honolulu", "Baker Island"])
+def test_photo_of_now_makes_a_message_wherever_the_camera_is_without_an_offset(ahead_h: int) -> None:
+    """Nobody said the offset, so UTC stands in the row and the time seems to lie hours off."""
+    seen = sighting(ago_s=-ahead_h * 3600, flags=("offset-assumed",))
+    assert len(keys(maker(Rule("foxes", ("fox",), 0.8, fresh_h=1)), seen)) == 1
+
+
 def test_names_cannot_forge_a_key() -> None:
     [key] = keys(maker(Rule("a|b", ("fox",), 0)), sighting(station="x|y"))
     assert key.count("|") == 3
 
 
 def test_short_message_has_what_a_ranger_needs() -> None:
-    assert short(sighting(confidence=0.937)) == "fox 93% 05-01 11:59 beech 4"
+    seen = sighting(confidence=0.937)
+    assert short(seen, seen.file.taken) == "fox 93% 05-01 11:59 beech 4"
 
 
 @given(st.text(min_size=1), st.text(), st.floats(0, 1))
 def test_short_message_is_at_most_51_bytes_of_utf8_and_keeps_percent_and_time(
     label: str, station: str, confidence: float
 ) -> None:
-    text = short(sighting(label.encode("utf-8", "ignore").decode(), confidence, station=station))
+    seen = sighting(label.encode("utf-8", "ignore").decode(), confidence, station=station)
+    text = short(seen, seen.file.taken)
     assert len(text.encode()) <= SHORT_BYTES
     assert "% 05-01 11:59" in text
 
 
 def test_message_is_ascii_whatever_the_names_are() -> None:
-    assert message(sighting("Wölfin", station="Höhle\n7"), "e", "schlüssel").isascii()
+    seen = sighting("Wölfin", station="Höhle\n7")
+    assert message(seen, seen.file.taken, "e", "schlüssel").isascii()
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from edge.agent.config import Source
-from edge.agent.examine import Finding, Outcome, examine
+from edge.agent.examine import Examiner, Finding, Outcome
 from edge.agent.watch import Candidate
 from edge.errors import ModelError
 
@@ -42,7 +42,7 @@ class Hand(threading.Thread):
     def run(self) -> None:
         facts = self.path.stat()
         one = Candidate(Source(self.path.parent), self.path, self.path.name, facts.st_size, facts.st_mtime_ns)
-        self.found.append(examine(one, self.slow))  # type: ignore[arg-type]
+        self.found.append(Examiner(self.slow).examine(one))  # type: ignore[arg-type]
 
 
 def picture(folder: Path, side: int) -> Path:

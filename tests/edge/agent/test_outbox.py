@@ -35,6 +35,7 @@ class Post:
     tried: list[str] = field(default_factory=list)
     arrived: list[tuple[str, str]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    ways: frozenset[tuple[str, str]] = frozenset()
 
     def __post_init__(self) -> None:
         self.box = self.start()
@@ -44,6 +45,7 @@ class Post:
         return Outbox(
             self.path, alerts, send=self.send, say=self.said.append,
             monotonic=lambda: self.monotonic_s, wall=lambda: self.wall_s, chance=lambda: 0.5,
+            ways_out=lambda: self.ways,
         )  # fmt: skip
 
     def send(self, alert: Alert, key: str, text: str) -> None:
@@ -96,6 +98,31 @@ def test_without_a_network_nothing_is_lost_and_nobody_hammers(post: Post) -> Non
         post.box.round()
         post.wait(10)
     assert sorted(key for key, _ in post.arrived) == sorted(f"{number}" for number in range(50))
+
+
+def test_network_that_comes_back_after_a_month_ends_all_waits_and_one_that_goes_none(post: Post) -> None:
+    post.ways = frozenset({("eth0", "0101A8C0")})
+    post.store("a", "b")
+    post.down = {"one"}
+    for _ in range(30):
+        post.box.round()
+        post.wait(86_400)
+    post.box.round()
+    tried = len(post.tried)
+    post.ways = frozenset()
+    post.box.round()
+    assert len(post.tried) == tried
+    post.down, post.ways = set(), frozenset({("wwan0", "00000000")})
+    assert post.box.round() == Sent(2, 0, 0)
+
+
+def test_network_that_flaps_costs_one_try_a_channel_each_time(post: Post) -> None:
+    post.store("a", "b")
+    post.down = {"one"}
+    for number in range(5):
+        post.ways = frozenset({("wlan0", f"{number}")})
+        post.box.round()
+    assert len(post.tried) == 5
 
 
 def test_channel_that_is_down_does_not_hold_up_another(post: Post) -> None:
@@ -157,7 +184,7 @@ def test_stop_is_asked_before_each_message(post: Post) -> None:
     assert post.box.round(stop=lambda: len(post.tried) >= 1) == Sent(1, 0, 1)
 
 
-def test_pauses_double_up_to_six_hours_and_differ_between_devices() -> None:
+def test_pauses_double_up_to_an_hour_and_differ_between_devices() -> None:
     assert [pause_s(tries, 0.5) for tries in (1, 2, 3)] == [30, 60, 120]
     assert pause_s(1000, 0.5) == LONGEST_PAUSE_S
     assert pause_s(1, 0) < pause_s(1, 1)

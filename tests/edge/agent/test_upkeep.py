@@ -22,7 +22,7 @@ from edge.agent.service import Notifier, read_status
 from edge.agent.upkeep import Job, Upkeep
 from edge.agent.watch import Watch
 from edge.log import store
-from edge.log.store import Observation
+from edge.log.store import Observation, TimeShift
 from edge.model.decide import Decision
 from tests.fakes.camera import ShadeClassifier, Silent, jpeg, model, put
 
@@ -198,6 +198,18 @@ def test_restart_in_an_event_sends_no_second_alert(agent: Agent) -> None:
         agent.run(agent.upkeep())
     assert len(agent.rows("SELECT 1 FROM classification")) == 2
     assert len(agent.rows("SELECT 1 FROM alert")) == 1
+
+
+def test_alert_goes_by_the_corrected_time_of_a_camera_whose_clock_is_wrong(agent: Agent) -> None:
+    """A correction without an end holds for what the camera takes from now on, too."""
+    agent.rules = (Rule("foxes", ("fox",), 0.5),)
+    agent.log.add_shift(TimeShift(3 * 86_400, "set to the wrong day", "Ada", station="beech"))
+    taken = (datetime.now(UTC) - timedelta(days=3, minutes=1)).replace(microsecond=0)
+    put(agent.photos / "1.jpg", jpeg(250, taken=taken.strftime("%Y:%m:%d %H:%M:%S")))
+    agent.run(agent.upkeep())
+    [[text]] = agent.rows("SELECT text FROM alert")
+    right = (taken + timedelta(days=3)).strftime("%Y-%m-%dT%H:%M:%S+00:00")
+    assert (json.loads(text)["taken"], json.loads(text)["time_flags"]) == (right, ["offset-assumed"])
 
 
 def test_idle_agent_releases_previews_over_the_cap(agent: Agent) -> None:

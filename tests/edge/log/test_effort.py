@@ -109,3 +109,22 @@ def test_runs_of_another_device_are_not_the_stations(connection: sqlite3.Connect
         )
     [found] = effort.of(connection, [BEECH], START + 99 * DAY)
     assert found.dead_days == 2
+
+
+def test_first_and_last_photo_go_by_the_moment_where_two_cameras_have_two_offsets(path: Path) -> None:
+    """As text ``07:00+02:00`` comes after ``06:30+00:00``, and is the earlier moment."""
+    with store.open_for_writing(path) as log:
+        for name, local, offset in (
+            ("a", "2026-05-02T06:30:00", "+00:00"),
+            ("b", "2026-05-02T07:00:00", "+02:00"),
+            ("c", "2026-05-03T22:30:00", "-05:00"),
+            ("d", "2026-05-03T23:00:00", "+00:00"),
+        ):
+            facts = FileFacts(FileKey("dev", "/photos", name, 10, 1), Taken(local, offset, "exif", ()), "oak")
+            log.add_file(facts, photo=None, detection=None, failure=Failure("truncated", "cut"))
+    oak = Deployment("o", "oak", 1.0, 2.0, START, START + 10 * DAY)
+    with closing(store.open_for_reading(path)) as connection:
+        [found] = effort.of(connection, [oak], START + 20 * DAY)
+    assert (found.photos, found.first_photo, found.last_photo) == (
+        4, "2026-05-02T07:00:00+02:00", "2026-05-03T22:30:00-05:00",
+    )  # fmt: skip
