@@ -13,6 +13,7 @@ from edge.model.decide import answers, probabilities
 
 if TYPE_CHECKING:
     from edge.model.taxonomy import Taxonomy
+    from trainer.pixels import Decoded
 
 Logits = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.intp]
@@ -47,6 +48,27 @@ class Answered:
         expected = (len(self.truth), len(self.labels))
         if self.logits.shape != expected or {len(column) for column in columns} != {len(self.truth)}:
             raise ValueError(f"logits are {self.logits.shape}, expected {expected}, and n of everything else.")
+
+    @classmethod
+    def on(
+        cls,
+        photos: Sequence[Decoded],
+        logits: Logits,
+        truth: Labels,
+        labels: tuple[str, ...],
+        groups: npt.NDArray[np.intp],
+    ) -> Answered:
+        """Answers on n photos that were decoded."""
+        return cls(
+            logits=logits,
+            truth=truth,
+            labels=labels,
+            groups=groups,
+            stations=[photo.sample.station for photo in photos],
+            infrared=np.array([photo.infrared for photo in photos], bool),
+            sources=[photo.sample.source for photo in photos],
+            names=[photo.sample.name for photo in photos],
+        )
 
     def __len__(self) -> int:
         return len(self.truth)

@@ -34,12 +34,13 @@ from trainer.dataset import folders, readers
 from trainer.dataset.found import DataSet
 from trainer.dataset.samples import TEST, TRAIN, VALIDATION, Sample, Unreadable
 from trainer.progress import Steps
+from trainer.settings import CHOICES
 
 if TYPE_CHECKING:
     import keras
 
 SCHEMA = 1
-POOLINGS = ("avg", "max", "avg+max", "flatten", "none")
+POOLINGS = (*CHOICES["pooling"], "none")
 MAX_FILE_BYTES = 64 << 30
 MAX_META_BYTES = 1 << 20
 NO_LABEL = -1

@@ -17,13 +17,14 @@ from edge.errors import ConfigError
 from edge.model.spec import InputSpec
 from trainer.pixels import PixelStack, spec_key
 from trainer.records import Records
+from trainer.settings import CHOICES
 
 if TYPE_CHECKING:
     import keras
 
 REVISION = 1
 """Raised when a network here is built otherwise than before, so that features of the old one are not found."""
-POOLINGS = ("avg", "max", "avg+max", "flatten")
+POOLINGS = CHOICES["pooling"]
 Features = npt.NDArray[np.float32]
 
 

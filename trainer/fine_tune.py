@@ -21,20 +21,10 @@ from trainer import model as networks
 from trainer import sources
 from trainer.checkpoint import Checkpoint
 from trainer.dataset.split import Indices
+from trainer.history import Epoch
 from trainer.optimizers import optimizer
 from trainer.probe import Floats
 from trainer.settings import Settings
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of the history; accuracies 0 to 1. Without validation photos its two numbers are NaN."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    validation_loss: float
-    validation_accuracy: float
 
 
 @dataclass(frozen=True)

@@ -14,21 +14,23 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from edge.errors import DataError, ModelError
+from edge.errors import ModelError
 from edge.model.decide import probabilities
 from trainer import probe
-from trainer.dataset import questions, split
+from trainer.dataset import split
 from trainer.dataset.questions import Question
+from trainer.division import Parts, folds_of
 from trainer.evaluate import temperature
+from trainer.history import Epoch
 from trainer.photos import Photos
 from trainer.probe import Choice, Floats, Head
 from trainer.progress import Steps
-from trainer.settings import ALL, HEAD_ONLY, RANDOM, Settings
+from trainer.settings import HEAD_ONLY, Settings
 
 if TYPE_CHECKING:
     import keras
 
-    from trainer.fine_tune import Epoch, Trained
+    from trainer.fine_tune import Trained
     from trainer.model import LayerWeights
     from trainer.tuner import Tuner
 
@@ -37,22 +39,6 @@ PROBE, HEAD, FINE_TUNED = "probe", "head", "fine-tuned"
 LEAD = 1.5
 """Standard errors by which fine-tuning must lead. On folds of camera-trap photos where it did harm it led by up to 1.5,
 on those of weather photos, where it helped, by 1.6 and more."""
-FOLDS = 5
-"""One fold in five validates, and in grouped folds each is held out once."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Who learns from which: indices into the photos."""
-
-    train: split.Indices
-    validation: split.Indices
-    holdout: split.Indices
-
-    @property
-    def known(self) -> split.Indices:
-        """What may be learned from: the training and the validation part."""
-        return np.sort(np.concatenate([self.train, self.validation]))
 
 
 @dataclass(frozen=True)
@@ -123,271 +109,230 @@ class Crossed:
         return {"n": self.n, **self.shares, "folds": self.folds}
 
 
-def divide(photos: Photos, question: Question, settings: Settings) -> Parts:
-    """Choose the fold that validates, so that every label can still be learned.
+@dataclass(frozen=True)
+class Fitting:
+    """Fits models that answer one question, on one division of the photos after another.
 
-    Raises:
-        DataError: no choice leaves photos of every label to train on.
-    """
-    if settings.cross_validate and len(np.unique(question.grouping)) < 3:
-        raise DataError(
-            f"the photos form two groups ({question.name}); grouped folds need three: to learn from, to check and to "
-            "hold out. Leave --folds out, or add photos of other days or stations."
-        )
-    for fold in _folds(photos, question, question.learn, settings):
-        train = np.setdiff1d(question.learn, fold)
-        if len(np.unique(photos.labels[train])) == len(photos.names):
-            return Parts(train, fold, question.test)
-    labels = [photos.names[i] for i in photos.labels]
-    rare = split.thin_labels(labels, question.grouping, 3) or split.thin_labels(labels, question.grouping, FOLDS)
-    raise DataError(
-        f"{', '.join(rare or photos.names)}: too few independent photos to train and to check ({question.name}). "
-        "Give each label photos of at least 3 bursts or days, or leave the label out."
-    )
-
-
-def _folds(photos: Photos, question: Question, rows: split.Indices, settings: Settings) -> list[split.Indices]:
-    """Five folds of some photos, or as many as there are groups, that cut no group of the question."""
-    asked = replace(question, learn=rows, grouping=_grouping(photos, question, rows))
-    return questions.folds(asked, photos.labels, FOLDS, settings.seed)
-
-
-def _grouping(photos: Photos, question: Question, rows: split.Indices) -> split.Indices:
-    """The question's groups. Outside what it learns from, stations share bursts and near-duplicates, and photos of no
-    station have no other group: folds of all photos must not cut these either."""
-    if question.name != questions.NEW_STATION or np.isin(rows, question.learn).all():
-        return question.grouping
-    joined = split.join(question.grouping, photos.groups)
-    return joined if len(np.unique(joined)) >= questions.MIN_LEARN_STATIONS else photos.groups
-
-
-def needs_tuner(settings: Settings) -> bool:
-    """Whether anything is trained step by step; a probe alone needs no network once its features are known."""
-    return settings.learn != HEAD_ONLY or not settings.linear_probe
-
-
-def from_scratch(settings: Settings) -> bool:
-    """Whether all starts from random numbers, so that a frozen start would say nothing."""
-    return settings.weights == RANDOM and settings.learn == ALL
-
-
-def fit(
-    photos: Photos,
-    question: Question,
-    parts: Parts,
-    settings: Settings,
-    tuner: Tuner | None,
-    steps: Steps,
-    name: str = "measured",
-) -> Fitted:
-    """Learn on the frozen backbone, fine-tune from there, and keep the better one.
-
-    Where the settings ask for a contest, a fine-tuned model is kept only if it :func:`beats` its start on the
-    validation part. A fine-tuning that diverges leaves the start.
-
-    Args:
+    Attributes:
         photos: all of them.
         question: whose groups no fold cuts.
-        parts: who learns from which.
         settings: what to do.
-        tuner: trains step by step; None if :func:`needs_tuner` says so.
+        tuner: trains step by step; None if :attr:`Settings.needs_tuner` says so.
         steps: shows progress.
-        name: of this fit, and of the folder of its checkpoints; another for every division.
-
-    Raises:
-        ModelError: training diverged, and there is nothing to fall back on.
     """
-    fitted = _fit(photos, question, parts, settings, tuner, steps, name)
-    if fitted.kept != PROBE:
-        return fitted
-    assert fitted.choice is not None
-    rows = np.arange(len(photos.labels))
-    with steps.step("probe in folds of all photos"), _one_thread():
-        folds = _folds(photos, question, rows, settings)
-        logits = probe.out_of_fold(
-            photos.features,
-            photos.labels,
-            len(photos.names),
-            folds,
-            fitted.choice.strength,
-            balanced=_balanced(settings),
-        )
-    return replace(fitted, unseen=rows, unseen_logits=logits)
 
+    photos: Photos
+    question: Question
+    settings: Settings
+    tuner: Tuner | None
+    steps: Steps
 
-def _fit(
-    photos: Photos,
-    question: Question,
-    parts: Parts,
-    settings: Settings,
-    tuner: Tuner | None,
-    steps: Steps,
-    name: str,
-) -> Fitted:
-    frozen = None if from_scratch(settings) else _frozen(photos, question, parts, settings, tuner, steps, name)
-    if frozen is not None:
-        steps.say(
-            f"  {frozen.kept}: {frozen.validation[frozen.kept]:.1%} of {len(parts.validation)} validation photos right"
-        )
-    if tuner is None or not tuner.learns_backbone:
-        if frozen is None:
-            raise ModelError("nothing learns: all layers are frozen.", code="nothing learns")
-        return frozen
-    try:
-        tuned = _fine_tune(photos, question.grouping, parts, settings, tuner, frozen, name)
-    except ModelError as error:
-        if frozen is None:
-            raise
-        steps.say(f"  {error} The {frozen.kept} is kept.")
-        return frozen
-    verdict = "it is kept" if tuned.kept == FINE_TUNED else f"not clearly better, the {tuned.kept} is kept"
-    steps.say(f"  fine-tuned: {tuned.validation[FINE_TUNED]:.1%} of the same photos right: {verdict}")
-    return tuned
+    def fit(self, parts: Parts, name: str = "measured") -> Fitted:
+        """Learn on the frozen backbone, fine-tune from there, and keep the better one.
 
+        Where the settings ask for a contest, a fine-tuned model is kept only if it :func:`beats` its start on the
+        validation part. A fine-tuning that diverges leaves the start.
 
-def _frozen(
-    photos: Photos,
-    question: Question,
-    parts: Parts,
-    settings: Settings,
-    tuner: Tuner | None,
-    steps: Steps,
-    name: str,
-) -> Fitted:
-    if settings.linear_probe:
-        return _probe(photos, question, parts, settings, steps)
-    assert tuner is not None, "layers that are not a probe are trained step by step"
-    return _new_layers(photos, parts, tuner, name)
+        Args:
+            parts: who learns from which.
+            name: of this fit, and of the folder of its checkpoints; another for every division.
 
+        Raises:
+            ModelError: training diverged, and there is nothing to fall back on.
+        """
+        fitted = self._better(parts, name)
+        if fitted.kept != PROBE:
+            return fitted
+        assert fitted.choice is not None
+        photos, rows = self.photos, self._everything
+        with self.steps.step("probe in folds of all photos"), _one_thread():
+            folds = folds_of(photos, self.question, rows, self.settings)
+            strength, classes = fitted.choice.strength, len(photos.names)
+            logits = probe.out_of_fold(
+                photos.features, photos.labels, classes, folds, strength, balanced=self._balanced
+            )
+        return replace(fitted, unseen=rows, unseen_logits=logits)
 
-def _probe(photos: Photos, question: Question, parts: Parts, settings: Settings, steps: Steps) -> Fitted:
-    vectors, labels, classes, known = photos.features, photos.labels, len(photos.names), parts.known
-    balanced = _balanced(settings)
-    place = np.searchsorted(known, np.arange(len(labels)))
-    with steps.step("probe"), _one_thread():
-        inner = [place[fold] for fold in _folds(photos, question, known, settings)]
-        choice = probe.choose(
-            vectors[known], labels[known], classes, inner, question.grouping[known], balanced=balanced
-        )
-        start = probe.fit(vectors[parts.train], labels[parts.train], classes, choice.strength, balanced=balanced)
-        refitted = probe.fit(vectors[known], labels[known], classes, choice.strength, balanced=balanced)
-    logits = refitted.logits(vectors)
-    rival = choice.logits[place[parts.validation]]
-    return Fitted(
-        kept=PROBE,
-        learned=Learned(refitted),
-        logits=logits,
-        unseen=parts.holdout,
-        unseen_logits=logits[parts.holdout],
-        validation={PROBE: float((rival.argmax(axis=1) == labels[parts.validation]).mean())},
-        choice=choice,
-        start=Learned(start),
-        rival_logits=rival,
-        frozen_logits=logits,
-    )
+    def cross_validate(self) -> Crossed:
+        """Hold out each grouped fold of all photos in turn; everything, also what to keep, is chosen without it."""
+        labels, everything = self.photos.labels, self._everything
+        every = folds_of(self.photos, self.question, everything, self.settings)
+        folds, answers = [], []
+        for i, fold in enumerate(every):
+            self.steps.say(f"  fold {i + 1} of {len(every)}")
+            validation = every[(i + 1) % len(every)]
+            train = np.setdiff1d(everything, np.concatenate([fold, validation]))
+            fitted = self._better(Parts(train, validation, fold), f"fold-{i + 1}")
+            answers.append(_kinds(fitted))
+            shares = {kind: accuracy(logits, labels, fold) for kind, logits in answers[-1].items()}
+            folds.append({"n": len(fold), "chosen": fitted.kept, **shares})
+        logits = _put_together(every, answers)
+        total = {kind: accuracy(found, labels, everything) for kind, found in logits.items()}
+        n, said = len(labels), ", ".join(f"{kind} {share:.1%}" for kind, share in total.items())
+        self.steps.say(f"  grouped folds: {said} of {n}")
+        return Crossed(n, total, folds, logits)
 
+    def refit(self, fitted: Fitted, name: str = "shipped") -> tuple[Learned, Floats]:
+        """Learn again what was kept, from all photos: what is shipped. How well it does is what :meth:`fit` measured.
 
-def _new_layers(photos: Photos, parts: Parts, tuner: Tuner, name: str) -> Fitted:
-    trained, logits = tuner.train_new(parts.train, parts.validation, name)
-    learned = Learned(layers=trained.weights)
-    unseen = _unseen(parts)
-    return Fitted(
-        kept=HEAD,
-        learned=learned,
-        logits=logits,
-        unseen=unseen,
-        unseen_logits=logits[unseen],
-        validation={HEAD: accuracy(logits, photos.labels, parts.validation)},
-        start=learned,
-        rival_logits=logits[parts.validation],
-        frozen_logits=logits,
-        start_history=trained.history,
-        start_epochs=trained.best,
-    )
+        Nothing is left to stop by, so layers learn for as many epochs as were best before, of the same schedule.
 
+        Returns:
+            What was learned, and the logits of all photos, which it has all seen.
+        """
+        everything, nobody = self._everything, np.array([], dtype=np.intp)
+        learned, logits = Learned(), fitted.logits
+        if fitted.choice is not None:
+            with self.steps.step("probe on all photos"), _one_thread():
+                head = self._head(slice(None), fitted.choice)
+            learned, logits = Learned(head), head.logits(self.photos.features)
+        elif fitted.start_epochs:
+            assert self.tuner is not None, "layers were trained step by step"
+            trained, logits = self.tuner.train_new(everything, nobody, name, fitted.start_epochs)
+            learned = Learned(layers=trained.weights)
+        if fitted.kept != FINE_TUNED:
+            return learned, logits
+        assert self.tuner is not None, "layers were trained step by step"
+        start = None if fitted.start is None else learned
+        trained, logits = self.tuner.fine_tune(_beginning(start), everything, nobody, name, fitted.epochs)
+        return Learned(layers=trained.weights), logits
 
-def _fine_tune(
-    photos: Photos,
-    groups: split.Indices,
-    parts: Parts,
-    settings: Settings,
-    tuner: Tuner,
-    frozen: Fitted | None,
-    name: str,
-) -> Fitted:
-    start = None if frozen is None else frozen.start
-    trained, logits = tuner.fine_tune(_beginning(start), parts.train, parts.validation, name)
-    rows, truth = parts.validation, photos.labels[parts.validation]
-    tuned = _tuned(parts, trained, logits, accuracy(logits, photos.labels, rows))
-    if frozen is None or frozen.rival_logits is None:
+    def _better(self, parts: Parts, name: str) -> Fitted:
+        """The frozen start or the fine-tuned model."""
+        frozen = None if self.settings.from_scratch else self._frozen(parts, name)
+        if frozen is not None:
+            share, count = frozen.validation[frozen.kept], len(parts.validation)
+            self.steps.say(f"  {frozen.kept}: {share:.1%} of {count} validation photos right")
+        tuner = self._fine_tuner
+        if tuner is None:
+            if frozen is None:
+                raise ModelError("nothing learns: all layers are frozen.", code="nothing learns")
+            return frozen
+        try:
+            tuned = self._fine_tune(tuner, frozen, parts, name)
+        except ModelError as error:
+            if frozen is None:
+                raise
+            self.steps.say(f"  {error} The {frozen.kept} is kept.")
+            return frozen
+        verdict = "it is kept" if tuned.kept == FINE_TUNED else f"not clearly better, the {tuned.kept} is kept"
+        self.steps.say(f"  fine-tuned: {tuned.validation[FINE_TUNED]:.1%} of the same photos right: {verdict}")
         return tuned
-    validation = {**frozen.validation, **tuned.validation}
-    if settings.contest and not beats(logits[rows], frozen.rival_logits, truth, groups[rows]):
-        return replace(frozen, validation=validation, tuned_logits=logits, history=trained.history, epochs=trained.best)
-    return replace(
-        tuned,
-        validation=validation,
-        **{name: getattr(frozen, name) for name in _OF_THE_START},
-    )
 
+    def _frozen(self, parts: Parts, name: str) -> Fitted:
+        if self.settings.linear_probe:
+            return self._probe(parts)
+        assert self.tuner is not None, "layers that are not a probe are trained step by step"
+        return self._new_layers(self.tuner, parts, name)
 
-_OF_THE_START = ("choice", "start", "rival_logits", "frozen_logits", "start_history", "start_epochs")
+    def _probe(self, parts: Parts) -> Fitted:
+        photos, known = self.photos, parts.known
+        place = np.searchsorted(known, self._everything)
+        with self.steps.step("probe"), _one_thread():
+            inner = [place[fold] for fold in folds_of(photos, self.question, known, self.settings)]
+            choice = probe.choose(
+                photos.features[known], photos.labels[known], len(photos.names), inner, self.question.grouping[known],
+                balanced=self._balanced,
+            )  # fmt: skip
+            start, refitted = self._head(parts.train, choice), self._head(known, choice)
+        logits = refitted.logits(photos.features)
+        rival = choice.logits[place[parts.validation]]
+        return Fitted(
+            kept=PROBE,
+            learned=Learned(refitted),
+            logits=logits,
+            unseen=parts.holdout,
+            unseen_logits=logits[parts.holdout],
+            validation={PROBE: float((rival.argmax(axis=1) == photos.labels[parts.validation]).mean())},
+            choice=choice,
+            start=Learned(start),
+            rival_logits=rival,
+            frozen_logits=logits,
+        )
 
+    def _new_layers(self, tuner: Tuner, parts: Parts, name: str) -> Fitted:
+        trained, logits = tuner.train_new(parts.train, parts.validation, name)
+        fitted = self._of_layers(HEAD, trained, logits, parts)
+        return replace(
+            fitted,
+            start=fitted.learned,
+            rival_logits=logits[parts.validation],
+            frozen_logits=logits,
+            start_history=trained.history,
+            start_epochs=trained.best,
+        )
 
-def _tuned(parts: Parts, trained: Trained, logits: Floats, right: float) -> Fitted:
-    unseen = _unseen(parts)
-    return Fitted(
-        kept=FINE_TUNED,
-        learned=Learned(layers=trained.weights),
-        logits=logits,
-        unseen=unseen,
-        unseen_logits=logits[unseen],
-        validation={FINE_TUNED: right},
-        tuned_logits=logits,
-        history=trained.history,
-        epochs=trained.best,
-    )
+    def _fine_tune(self, tuner: Tuner, frozen: Fitted | None, parts: Parts, name: str) -> Fitted:
+        start = None if frozen is None else frozen.start
+        trained, logits = tuner.fine_tune(_beginning(start), parts.train, parts.validation, name)
+        tuned = self._of_layers(FINE_TUNED, trained, logits, parts)
+        tuned = replace(tuned, tuned_logits=logits, history=trained.history, epochs=trained.best)
+        if frozen is None or frozen.rival_logits is None:
+            return tuned
+        both = replace(
+            frozen,
+            validation={**frozen.validation, **tuned.validation},
+            tuned_logits=logits,
+            history=trained.history,
+            epochs=trained.best,
+        )
+        rows = parts.validation
+        truth, groups = self.photos.labels[rows], self.question.grouping[rows]
+        if self.settings.contest and not beats(logits[rows], frozen.rival_logits, truth, groups):
+            return both
+        return replace(
+            both,
+            kept=FINE_TUNED,
+            learned=tuned.learned,
+            logits=logits,
+            unseen=tuned.unseen,
+            unseen_logits=tuned.unseen_logits,
+        )
+
+    def _of_layers(self, kept: str, trained: Trained, logits: Floats, parts: Parts) -> Fitted:
+        """What came out of training step by step, from the training part, stopped by the validation part."""
+        unseen = np.sort(np.concatenate([parts.validation, parts.holdout]))
+        return Fitted(
+            kept=kept,
+            learned=Learned(layers=trained.weights),
+            logits=logits,
+            unseen=unseen,
+            unseen_logits=logits[unseen],
+            validation={kept: accuracy(logits, self.photos.labels, parts.validation)},
+        )
+
+    def _head(self, rows: split.Indices | slice, choice: Choice) -> Head:
+        """The probe of some photos."""
+        photos = self.photos
+        vectors, labels, classes = photos.features[rows], photos.labels[rows], len(photos.names)
+        return probe.fit(vectors, labels, classes, choice.strength, balanced=self._balanced)
+
+    @property
+    def _everything(self) -> split.Indices:
+        return np.arange(len(self.photos.labels))
+
+    @property
+    def _balanced(self) -> bool:
+        return self.settings.balance != "none"
+
+    @property
+    def _fine_tuner(self) -> Tuner | None:
+        """Who fine-tunes, if anything is to be: a tuner may know layers that only another question's model learns."""
+        if self.settings.learn == HEAD_ONLY or self.tuner is None or not self.tuner.learns_backbone:
+            return None
+        return self.tuner
 
 
 def _beginning(start: Learned | None) -> Head | LayerWeights | None:
+    """Where fine-tuning starts."""
     if start is None:
         return None
     return start.layers if start.head is None else start.head
 
 
-def _unseen(parts: Parts) -> split.Indices:
-    return np.sort(np.concatenate([parts.validation, parts.holdout]))
-
-
-def _balanced(settings: Settings) -> bool:
-    return settings.balance != "none"
-
-
 def _one_thread() -> Any:
     """The problems are so small that BLAS's threads only wait for each other; the probe has threads of its own."""
     return threadpool_limits(1, user_api="blas")
-
-
-def cross_validate(
-    photos: Photos, question: Question, settings: Settings, tuner: Tuner | None, steps: Steps
-) -> Crossed:
-    """Hold out each grouped fold of all photos in turn; everything, also what to keep, is chosen without it."""
-    every = _folds(photos, question, np.arange(len(photos.labels)), settings)
-    folds, answers = [], []
-    for i, fold in enumerate(every):
-        steps.say(f"  fold {i + 1} of {len(every)}")
-        validation = every[(i + 1) % len(every)]
-        known = np.setdiff1d(np.arange(len(photos.labels)), fold)
-        parts = Parts(np.setdiff1d(known, validation), validation, fold)
-        fitted = _fit(photos, question, parts, settings, tuner, steps, f"fold-{i + 1}")
-        answers.append(_kinds(fitted))
-        shares = {kind: accuracy(logits, photos.labels, fold) for kind, logits in answers[-1].items()}
-        folds.append({"n": len(fold), "chosen": fitted.kept, **shares})
-    logits = _put_together(every, answers)
-    total = {kind: accuracy(found, photos.labels, np.arange(len(found))) for kind, found in logits.items()}
-    n = len(photos.labels)
-    steps.say("  grouped folds: " + ", ".join(f"{kind} {share:.1%}" for kind, share in total.items()) + f" of {n}")
-    return Crossed(n, total, folds, logits)
 
 
 def _kinds(fitted: Fitted) -> dict[str, Floats]:
@@ -417,36 +362,6 @@ def with_folds(fitted: Fitted, crossed: Crossed) -> Fitted:
     return replace(fitted, unseen=np.arange(crossed.n), unseen_logits=crossed.logits[fitted.kept])
 
 
-def refit(
-    photos: Photos, fitted: Fitted, settings: Settings, tuner: Tuner | None, steps: Steps, name: str = "shipped"
-) -> tuple[Learned, Floats]:
-    """Learn again what was kept, from all photos: what is shipped. How well it does is what :func:`fit` measured.
-
-    Nothing is left to stop by, so layers learn for as many epochs as were best before, of the same schedule.
-
-    Returns:
-        What was learned, and the logits of all photos, which it has all seen.
-    """
-    everything, nobody = np.arange(len(photos.labels)), np.array([], dtype=np.intp)
-    learned, logits = Learned(), fitted.logits
-    if fitted.choice is not None:
-        with steps.step("probe on all photos"), _one_thread():
-            head = probe.fit(
-                photos.features, photos.labels, len(photos.names), fitted.choice.strength, balanced=_balanced(settings)
-            )
-        learned, logits = Learned(head), head.logits(photos.features)
-    elif fitted.start_epochs:
-        assert tuner is not None, "layers were trained step by step"
-        trained, logits = tuner.train_new(everything, nobody, name, fitted.start_epochs)
-        learned = Learned(layers=trained.weights)
-    if fitted.kept != FINE_TUNED:
-        return learned, logits
-    assert tuner is not None, "layers were trained step by step"
-    start = None if fitted.start is None else learned
-    trained, logits = tuner.fine_tune(_beginning(start), everything, nobody, name, fitted.epochs)
-    return Learned(layers=trained.weights), logits
-
-
 def final_model(network: keras.Model, settings: Settings, classes: int, learned: Learned) -> keras.Model:
     """The classifier to save, in float32 and with weights of its own: uint8 pixels (n, h, w, 3) to logits (n, C).
 
@@ -454,7 +369,7 @@ def final_model(network: keras.Model, settings: Settings, classes: int, learned:
         network: the backbone as it was before training. It stays as it is.
         settings: what it was trained with.
         classes: C.
-        learned: of :class:`Fitted` or :func:`refit`.
+        learned: of :class:`Fitted` or :meth:`Fitting.refit`.
     """
     from trainer import model as networks
 

@@ -45,16 +45,7 @@ class Labelled:
 
     def answered(self, logits: Logits, labels: tuple[str, ...]) -> Answered:
         """What a model answered on them: float32 (n, C)."""
-        return Answered(
-            logits=logits,
-            truth=self.truth,
-            labels=labels,
-            groups=group_photos(self.decoded),
-            stations=[photo.sample.station for photo in self.decoded],
-            infrared=np.array([photo.infrared for photo in self.decoded], bool),
-            sources=[photo.sample.source for photo in self.decoded],
-            names=[photo.sample.name for photo in self.decoded],
-        )
+        return Answered.on(self.decoded, logits, self.truth, labels, group_photos(self.decoded))
 
 
 def read(

@@ -15,7 +15,7 @@ from keras import layers
 
 from edge.errors import ConfigError
 from trainer.backbones import NORMALISE_LAYERS, backbone, find_layer, numbered_layers
-from trainer.settings import ALL, HEAD_ONLY, RANDOM, Settings
+from trainer.settings import ALL, HEAD_ONLY, Settings
 
 LOGITS = "logits"
 LayerWeights = Mapping[str, Sequence[npt.NDArray[Any]]]
@@ -137,7 +137,7 @@ def learning_layers(network: keras.Model, settings: Settings) -> frozenset[str]:
     learn = {layer.name for layer in network.layers if layer.weights} & set(_from(network, settings, used))
     for pattern in settings.freeze:
         learn -= _matching(network, pattern)
-    if not (settings.weights == RANDOM and settings.learn == ALL):
+    if not settings.from_scratch:
         learn -= {layer.name for layer in network.layers if isinstance(layer, layers.BatchNormalization)}
     return frozenset(learn - NORMALISE_LAYERS)
 

@@ -13,8 +13,9 @@ from edge.model.taxonomy import taxonomy
 from trainer import labels
 from trainer.answered import Answered
 from trainer.dataset.questions import Question
+from trainer.division import Parts
 from trainer.evaluate import Evaluation, evaluate, temperature
-from trainer.fit import Crossed, Fitted, Learned, Parts
+from trainer.fit import Crossed, Fitted, Learned
 from trainer.photos import Photos
 from trainer.report.record import OUT_OF_FOLD, Answer
 from trainer.settings import Settings
@@ -103,17 +104,9 @@ class Outcome:
 
     def answered(self, rows: Rows, logits: npt.NDArray[np.float32]) -> Answered:
         """Answers to some photos, with what they are broken down by."""
-        photos = [self.photos.decoded[i] for i in rows]
-        return Answered(
-            logits=logits,
-            truth=self.photos.labels[rows],
-            labels=self.photos.names,
-            groups=self.photos.groups[rows],
-            stations=[photo.sample.station for photo in photos],
-            infrared=np.array([photo.infrared for photo in photos], bool),
-            sources=[photo.sample.source for photo in photos],
-            names=[photo.sample.name for photo in photos],
-        )
+        photos = self.photos
+        decoded = [photos.decoded[i] for i in rows]
+        return Answered.on(decoded, logits, photos.labels[rows], photos.names, photos.groups[rows])
 
     def _decisions(self, fitted: Fitted, rows: Rows) -> tuple[float, Thresholds]:
         logits = fitted.unseen_logits[np.isin(fitted.unseen, rows)]

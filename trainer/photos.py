@@ -21,7 +21,7 @@ from trainer.dataset.samples import Unreadable
 from trainer.features import Extraction
 from trainer.probe import Floats
 from trainer.progress import Steps
-from trainer.settings import ALL, IMAGENET, RANDOM, Settings
+from trainer.settings import IMAGENET, RANDOM, Settings
 
 if TYPE_CHECKING:
     import keras
@@ -116,7 +116,7 @@ def read(found: readers.DataSet, settings: Settings, steps: Steps) -> Photos:
             labels=labels,
             groups=groups,
             stations=[photo.sample.station for photo in decoded],
-            sequences=[photo.sample.sequence for photo in decoded],
+            sequences=[photo.sample.sequence_key for photo in decoded],
             times=[photo.taken for photo in decoded],
             parts=[photo.sample.part for photo in decoded],
             names=names,
@@ -139,7 +139,7 @@ def with_features(photos: Photos, network: Callable[[], keras.Model], settings: 
         settings: what to do.
         steps: shows progress.
     """
-    if not settings.linear_probe or (settings.weights == RANDOM and settings.learn == ALL):
+    if not settings.linear_probe or settings.from_scratch:
         return photos
     with steps.step("features of the frozen network", len(photos.stack)) as count:
         vectors = features.pooled(network, extraction(settings), photos.stack, cache_dir(), done=count)
@@ -161,7 +161,7 @@ def group_photos(decoded: Sequence[pixels.Decoded]) -> split.Indices:
         hashes=np.stack([photo.look.hash for photo in decoded]),
         thumbnails=np.stack([photo.look.thumbnail for photo in decoded]),
         sha256s=[photo.sha256 for photo in decoded],
-        sequences=[photo.sample.sequence for photo in decoded],
+        sequences=[photo.sample.sequence_key for photo in decoded],
         bursts=[_burst(photo) for photo in decoded],
     )
 

@@ -29,6 +29,7 @@ from edge.model.spec import InputSpec
 from trainer.cache import LIMIT_VARIABLE, ArrayCache, Room, limit_bytes
 from trainer.dataset.samples import Sample, Unreadable
 from trainer.dataset.split import difference_hash, thumbnail
+from trainer.known_files import KnownFiles
 from trainer.records import Records
 
 GREY_SPREAD = 10
@@ -244,22 +245,32 @@ class _Decoder:
         shape = (spec.height, spec.width, 3)
         self.cache = ArrayCache(folder / "pixels" / spec_key(spec), shape, np.uint8, self._room)
         self.facts = Records(folder / "facts" / f"{spec_key(spec)}-{_FACTS_REVISION}", _FACTS)
+        self._files = KnownFiles(folder)
 
     def read(self, sample: Sample) -> _Read:
         """See that a photo's pixels are in the cache, and what else is known of it."""
         if not photos.is_candidate(sample.path):
             raise PhotoError(f"{sample.path.name} is not a photo by its name's ending.", code="not a photo")
-        photo = photos.read(sample.path)
-        facts = self.facts.get(photo.sha256)
-        if facts is None or not (self.cache.has(photo.sha256) or self.cache.full):
-            image = photos.open_image(photo.data, sample.path.name)
-            facts = self._facts(sample, photo.sha256, image)
-            self.facts.put(photo.sha256, facts)
-        return _Read(sample, photo.sha256, facts if self.facts.full else None)
+        sha256 = self._files.sha256(sample.path)
+        facts = None if sha256 is None else self._known(sha256)
+        if sha256 is None or facts is None:
+            photo = self._files.read(sample.path)
+            sha256 = photo.sha256
+            facts = self._known(sha256)
+            if facts is None:
+                facts = self._facts(sample, sha256, photos.open_image(photo.data, sample.path.name))
+                self.facts.put(sha256, facts)
+        return _Read(sample, sha256, facts if self.facts.full else None)
+
+    def _known(self, sha256: str) -> Any:
+        """A photo's facts, if they and its pixels are here, or its pixels have no room; else None."""
+        facts = self.facts.get(sha256)
+        return facts if facts is None or self.cache.has(sha256) or self.cache.full else None
 
     def decoded(self, some: Sequence[_Read]) -> list[Decoded]:
         """The facts come from their file, which is mapped, so that tens of thousands take no memory."""
         self.facts.flush()
+        self._files.flush()
         return [
             _decoded(each.sample, each.sha256, self.facts.get(each.sha256) if each.facts is None else each.facts)
             for each in some

@@ -59,7 +59,7 @@ class Facts:
         labels: C names in the order of the logits.
         input: what the model wants to see.
         backbone: name of the pretrained network.
-        kept: ``probe`` or ``fine-tuned``.
+        kept: ``probe``, ``head`` or ``fine-tuned``; see :mod:`trainer.fit`.
         question: what the held-out figure answers; a name of :class:`trainer.dataset.questions.Question`.
         split: how photos were divided, in words.
         temperature: from photos that the model did not learn from.

@@ -161,6 +161,16 @@ class Settings:
         return not self.head and not self.blocks and self.pooling != "flatten"
 
     @property
+    def from_scratch(self) -> bool:
+        """Whether all starts from random numbers, so that a frozen start would say nothing."""
+        return self.weights == RANDOM and self.learn == ALL
+
+    @property
+    def needs_tuner(self) -> bool:
+        """Whether anything is trained step by step; a probe alone needs no network once its features are known."""
+        return self.learn != HEAD_ONLY or not self.linear_probe
+
+    @property
     def contest(self) -> bool:
         """Whether a fine-tuned model must beat its frozen start; what random weights give is no rival."""
         return self.keep == "better" and self.weights != RANDOM

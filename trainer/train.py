@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import DataError, ModelError
-from trainer import devices, feature_file, fit, from_features, run, write_run
+from trainer import devices, division, feature_file, fit, from_features, run, write_run
 from trainer import photos as photos_of
 from trainer.cache import prune
 from trainer.outcome import Asked, Outcome
@@ -90,7 +90,7 @@ def _check_layers(settings: Settings) -> None:
 
 
 def _tuner(network: Callable[[], keras.Model], outcome: Outcome, folder: Path, steps: Steps) -> Tuner | None:
-    if not fit.needs_tuner(outcome.settings):
+    if not outcome.settings.needs_tuner:
         return None
     from trainer.tuner import Tuner
 
@@ -99,24 +99,27 @@ def _tuner(network: Callable[[], keras.Model], outcome: Outcome, folder: Path, s
 
 def _fit(outcome: Outcome, tuner: Tuner | None, steps: Steps) -> None:
     photos, settings = outcome.photos, outcome.settings
-    for number, question in enumerate(photos.questions):
-        parts = fit.divide(photos, question, settings)
-        steps.say(f"  {question.name}: {write_run.sizes(parts)}")
-        if question.warning:
-            steps.say(f"  {question.warning}")
-        if number == 0:
-            fitted = fit.fit(photos, question, parts, settings, tuner, steps)
-        else:
-            same = _same_kind(settings, outcome.fitted.kept)
-            fitted = fit.fit(
-                photos, question, parts, same, tuner if fit.needs_tuner(same) else None, steps, f"measured-{number + 1}"
-            )
-        outcome.asked.append(Asked(question, parts, fitted))
+    hardest, *others = photos.questions
+    fitting = fit.Fitting(photos, hardest, settings, tuner, steps)
+    _ask(outcome, fitting, "measured")
+    for number, question in enumerate(others, start=2):
+        same = _same_kind(settings, outcome.fitted.kept)
+        _ask(outcome, replace(fitting, question=question, settings=same), f"measured-{number}")
     if settings.cross_validate:
-        outcome.crossed = fit.cross_validate(photos, outcome.main.question, settings, tuner, steps)
+        outcome.crossed = fitting.cross_validate()
         outcome.main.fitted = fit.with_folds(outcome.fitted, outcome.crossed)
     if settings.refit:
-        outcome.shipped, _ = fit.refit(photos, outcome.fitted, settings, tuner, steps)
+        outcome.shipped, _ = fitting.refit(outcome.fitted)
+
+
+def _ask(outcome: Outcome, fitting: fit.Fitting, name: str) -> None:
+    """Divide the photos for one question and fit."""
+    question, say = fitting.question, fitting.steps.say
+    parts = division.divide(fitting.photos, question, fitting.settings)
+    say(f"  {question.name}: {write_run.sizes(parts)}")
+    if question.warning:
+        say(f"  {question.warning}")
+    outcome.asked.append(Asked(question, parts, fitting.fit(parts, name)))
 
 
 def _same_kind(settings: Settings, kept: str) -> Settings:

@@ -26,8 +26,9 @@ from trainer import augment, devices, fine_tune, sources
 from trainer import model as networks
 from trainer.checkpoint import Checkpoint, key_of
 from trainer.dataset.split import Indices
-from trainer.fine_tune import Epoch, Lesson, Stage, Trained
+from trainer.fine_tune import Lesson, Stage, Trained
 from trainer.frozen import Frozen
+from trainer.history import Epoch
 from trainer.pixels import Decoded, spec_key
 from trainer.probe import Floats, Head
 from trainer.progress import Steps
@@ -189,7 +190,7 @@ class Tuner:
         )
         with self._steps.step("frozen layers on random views", len(self._pixels)) as count:
             return sources.activations(
-                _Runner(trunk), self._pixels, views, self.settings.seed, self._folder / f"activations-{end}.npy", key,
+                Frozen(trunk), self._pixels, views, self.settings.seed, self._folder / f"activations-{end}.npy", key,
                 count,
             )  # fmt: skip
 
@@ -208,15 +209,9 @@ class Tuner:
         return scope
 
 
-_NOT_OF_A_FIT = frozenset({"cross_validate", "refit", "keep", "split", "test_share", "layout", "sequence_column"})
-
-
-class _Runner:
-    """A frozen network and the shape of its answers."""
-
-    def __init__(self, trunk: keras.Model) -> None:
-        self.shape: tuple[int, ...] = tuple(trunk.output.shape[1:])
-        self.over = Frozen(trunk).over
+_NOT_OF_A_FIT = frozenset(
+    {"cross_validate", "refit", "keep", "split", "test_share", "layout", "sequence_column", "wanted_precision"}
+)
 
 
 def _strategy(scope: AbstractContextManager[Any]) -> Any:

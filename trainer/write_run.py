@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from edge import pathtext
 from edge.errors import DataError
-from trainer import devices, fit, labels, pixels, run, settings_file
+from trainer import contact_sheet, devices, fit, labels, pixels, run, settings_file
+from trainer.division import Parts
 from trainer.evaluate import Evaluation
-from trainer.fit import Fitted, Parts
+from trainer.fit import Fitted
 from trainer.outcome import Outcome, Rows
 from trainer.progress import Steps
-from trainer.report import page, sheet
-from trainer.report.record import Epoch, Report, Stage, galleries, gallery
+from trainer.report import page
+from trainer.report.record import WORST, Report, Stage, galleries
 
 if TYPE_CHECKING:
     import keras
@@ -187,11 +188,7 @@ def _stages(fitted: Fitted) -> list[Stage]:
         ("new layers", fitted.start_history, fitted.start_epochs),
         ("fine-tuning", fitted.history, fitted.epochs),
     )
-    return [
-        Stage(name, [Epoch(**asdict(line)) for line in history], best or None)
-        for name, history, best in stages
-        if history
-    ]
+    return [Stage(name, history, best or None) for name, history, best in stages if history]
 
 
 def _report(folder: Path, facts: run.Facts, outcome: Outcome, stages: list[Stage]) -> None:
@@ -226,9 +223,9 @@ def _report(folder: Path, facts: run.Facts, outcome: Outcome, stages: list[Stage
         galleries=galleries(evaluation, pixels) if photos.stack.can_be_read() else (),
     )
     page.write(folder, report)
-    worst = gallery("", "", evaluation.mistakes, pixels).tiles if report.galleries else []
+    worst = [[tile] for gallery in report.galleries if gallery.caption == WORST for tile in gallery.tiles]
     if worst:
-        sheet.write(folder / run.MISTAKES, worst)
+        contact_sheet.write(folder / run.MISTAKES, WORST, worst)
 
 
 def _shown(outcome: Outcome) -> tuple[Rows, Evaluation]:

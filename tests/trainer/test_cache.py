@@ -48,6 +48,17 @@ def test_a_file_cut_anywhere_is_a_miss(store: ArrayCache, tmp_path: Path) -> Non
     assert store.get(KEY) is not None
 
 
+def test_a_file_with_one_wrong_bit_never_gives_another_array(store: ArrayCache, tmp_path: Path) -> None:
+    store.put(KEY, VALUES)
+    path = entry(tmp_path)
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        for bit in range(8):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            found = store.get(KEY)
+            assert found is None or (found == VALUES).all()  # a blank more in the header changes nothing
+
+
 @pytest.mark.parametrize(
     "content",
     [

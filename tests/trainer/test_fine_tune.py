@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.errors import DataError, ModelError
+from edge.errors import ConfigError, DataError, ModelError
 from tests.trainer import tiny_network as tiny
 from trainer.dataset.samples import Box
 from trainer.progress import Steps
@@ -66,12 +66,12 @@ def right(logits: Any, rows: Any = VALIDATION) -> float:
 
 
 def test_activations_hold_each_photo_as_it_is_and_its_views(network: Any, tmp_path: Path) -> None:
-    from trainer import augment, model, sources, tuner
+    from trainer import augment, frozen, model, sources
 
     trunk = model.cut(network, "first_relu").trunk
     photos = sources.Photos(tiny.photos(LABELS).stack, augment.TRAP)
     done: list[int] = []
-    found = sources.activations(tuner._Runner(trunk), photos, 3, 9, tmp_path / "a.npy", "key", done.append)
+    found = sources.activations(frozen.Frozen(trunk), photos, 3, 9, tmp_path / "a.npy", "key", done.append)
     assert found.array.shape == (60, 4, 4, 4, 8)
     assert found.array.dtype == np.float16
     assert sum(done) == 60
@@ -83,9 +83,9 @@ def test_activations_hold_each_photo_as_it_is_and_its_views(network: Any, tmp_pa
 
 
 def test_activations_are_computed_once_and_go_on_where_they_stopped(network: Any, tmp_path: Path) -> None:
-    from trainer import augment, model, sources, tuner
+    from trainer import augment, frozen, model, sources
 
-    runner = tuner._Runner(model.cut(network, "first_relu").trunk)
+    runner = frozen.Frozen(model.cut(network, "first_relu").trunk)
     whole: Any = tiny.photos(LABELS).stack
 
     def compute(stack: Any, key: str = "key") -> Any:
@@ -109,9 +109,9 @@ def test_activations_are_computed_once_and_go_on_where_they_stopped(network: Any
 def test_activations_that_the_disk_cannot_hold_are_refused_before_any_work(
     network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainer import augment, model, sources, tuner
+    from trainer import augment, frozen, model, sources
 
-    runner = tuner._Runner(model.cut(network, "first_relu").trunk)
+    runner = frozen.Frozen(model.cut(network, "first_relu").trunk)
     photos = sources.Photos(tiny.photos(LABELS).stack, augment.TRAP)
     wanted = 60 * 3 * 4 * 4 * 8 * 2
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=wanted - 1))
@@ -252,6 +252,14 @@ def test_a_finished_training_is_not_done_again(make: Any) -> None:
     assert (again == logits).all()
     assert second.history == first.history
     assert second.best == first.best
+
+
+def test_a_training_goes_on_where_only_what_is_made_of_its_result_was_asked_for_otherwise(make: Any) -> None:
+    first, _ = make(replace(BASE, wanted_precision=0.95)).fine_tune(None, TRAIN, VALIDATION, "a")
+    again, _ = make(replace(BASE, wanted_precision=0.8)).fine_tune(None, TRAIN, VALIDATION, "a")
+    assert again.history == first.history
+    with pytest.raises(ConfigError, match="left by a training with other settings"):
+        make(replace(BASE, rate=0.02)).fine_tune(None, TRAIN, VALIDATION, "a")
 
 
 def test_it_starts_where_it_is_told(make: Any, network: Any) -> None:

@@ -15,22 +15,17 @@ from edge.errors import DataError, ModelError
 from tests.trainer import tiny_network as tiny
 from trainer import probe
 from trainer.dataset.questions import Question
+from trainer.division import FOLDS, divide, folds_of
 from trainer.fit import (
     FINE_TUNED,
-    FOLDS,
     HEAD,
     PROBE,
     Fitted,
+    Fitting,
     Learned,
-    _folds,
     accuracy,
     beats,
-    cross_validate,
-    divide,
     final_model,
-    fit,
-    needs_tuner,
-    refit,
     with_folds,
 )
 from trainer.photos import Photos
@@ -76,7 +71,7 @@ def test_a_label_of_one_burst_is_left_to_learn_from() -> None:
     assert set(data.labels[divide(data, asked, Settings()).train].tolist()) == {0, 1, 2}
 
 
-def test_five_stations_of_which_one_is_held_out_make_four_folds() -> None:
+def test_five_stations_of_which_one_is_held_out_make_fourfolds_of() -> None:
     groups = [i // 12 for i in range(60)]
     asked = tiny.question(60, range(12), groups)
     parts = divide(photos(SIXTY), asked, Settings())
@@ -97,9 +92,9 @@ def test_labels_that_cannot_all_be_learned_are_named() -> None:
 
 def test_without_fine_tuning_the_probe_is_kept_and_learns_from_validation_too() -> None:
     data, asked, settings = photos(SIXTY), question(), Settings(learn="head")
-    assert not needs_tuner(settings)
+    assert not settings.needs_tuner
     parts = divide(data, asked, settings)
-    found = fit(data, asked, parts, settings, None, QUIET)
+    found = Fitting(data, asked, settings, None, QUIET).fit(parts)
     assert found.kept == PROBE
     assert found.learned.head is not None
     assert found.start is not None
@@ -111,14 +106,14 @@ def test_without_fine_tuning_the_probe_is_kept_and_learns_from_validation_too() 
     assert (found.history, found.tuned_logits, dict(found.learned.layers)) == ([], None, {})
 
 
-def test_the_probe_s_unseen_logits_are_of_all_photos_in_grouped_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_probe_s_unseen_logits_are_of_all_photos_in_groupedfolds_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features that tell a photo's group and nothing of its label: whoever saw the group knows the label."""
     monkeypatch.setattr(probe, "STRENGTHS", (100.0,))
     groups = [i // 3 for i in range(60)]
     labels = np.random.default_rng(0).integers(0, 2, 20).repeat(3).tolist()
     data = tiny.photos(labels, features=np.eye(20, dtype=np.float32)[groups])
     asked, settings = question(groups), Settings(learn="head")
-    found = fit(data, asked, divide(data, asked, settings), settings, None, QUIET)
+    found = Fitting(data, asked, settings, None, QUIET).fit(divide(data, asked, settings))
     assert found.unseen.tolist() == list(range(60))
     assert accuracy(found.logits, data.labels, divide(data, asked, settings).known) > 0.9
     assert accuracy(found.unseen_logits, data.labels, found.unseen) < 0.8
@@ -127,10 +122,10 @@ def test_the_probe_s_unseen_logits_are_of_all_photos_in_grouped_folds(monkeypatc
 def test_photos_that_are_held_out_change_nothing() -> None:
     data, asked, settings = photos(SIXTY), question(), Settings(learn="head")
     parts = divide(data, asked, settings)
-    before = fit(data, asked, parts, settings, None, QUIET)
+    before = Fitting(data, asked, settings, None, QUIET).fit(parts)
     data.features[parts.holdout] = 1e3
     data.labels[parts.holdout] = 0
-    after = fit(data, asked, parts, settings, None, QUIET)
+    after = Fitting(data, asked, settings, None, QUIET).fit(parts)
     assert before.learned.head is not None
     assert after.learned.head is not None
     assert (after.learned.head.kernel == before.learned.head.kernel).all()
@@ -145,7 +140,7 @@ def test_a_balanced_probe_finds_more_of_the_rare_label(balance: str) -> None:
     parts = divide(data, asked, Settings())
 
     def rare_found(settings: Settings) -> float:
-        found = fit(data, asked, parts, settings, None, QUIET)
+        found = Fitting(data, asked, settings, None, QUIET).fit(parts)
         return float((found.unseen_logits.argmax(axis=1)[54:] == 1).mean())
 
     assert rare_found(Settings(learn="head", balance=balance)) > rare_found(Settings(learn="head"))
@@ -194,7 +189,7 @@ def right_about(data: Photos, rows: Sequence[int]) -> Callable[[], Floats]:
 
 def fitted_with(data: Photos, tuner: Any, settings: Settings = DEFAULTS) -> Fitted:
     asked = question()
-    return fit(data, asked, divide(data, asked, settings), settings, tuner, QUIET)
+    return Fitting(data, asked, settings, tuner, QUIET).fit(divide(data, asked, settings))
 
 
 def test_what_must_be_beaten_has_not_learned_from_validation_either(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +200,7 @@ def test_what_must_be_beaten_has_not_learned_from_validation_either(monkeypatch:
     data = tiny.photos(labels, features=np.eye(20, dtype=np.float32)[groups])
     asked, settings = question(groups), Settings(learn="head")
     parts = divide(data, asked, settings)
-    found = fit(data, asked, parts, settings, None, QUIET)
+    found = Fitting(data, asked, settings, None, QUIET).fit(parts)
     rival = cast("Floats", found.rival_logits)
     assert rival.shape == (len(parts.validation), 2)
     assert (rival.argmax(axis=1) == data.labels[parts.validation]).mean() < 0.9
@@ -271,7 +266,7 @@ def test_fine_tuning_is_kept_only_if_it_beats_its_start_on_validation(
     chosen = Settings(**settings)
     parts = divide(data, asked, chosen)
     rows = parts.validation
-    alone = fit(data, asked, parts, replace(chosen, learn="head"), None, QUIET)
+    alone = Fitting(data, asked, replace(chosen, learn="head"), None, QUIET).fit(parts)
     rival = cast("Floats", alone.rival_logits)
     right = rival.argmax(axis=1) == data.labels[rows]
     assert (~right).sum() >= 4, "the probe must be beatable for this test to say anything"
@@ -280,7 +275,7 @@ def test_fine_tuning_is_kept_only_if_it_beats_its_start_on_validation(
     for i in np.flatnonzero(~right)[:more] if more > 0 else np.flatnonzero(right)[: -more or 0]:
         said[rows[i]] = np.eye(3)[(data.labels[rows[i]] + (more < 0)) % 3] * 4
     tuner: Any = Tuner(lambda: said)
-    found = fit(data, asked, parts, chosen, tuner, QUIET)
+    found = Fitting(data, asked, chosen, tuner, QUIET).fit(parts)
     assert found.kept == kept
     assert found.validation == {PROBE: right.mean(), FINE_TUNED: pytest.approx(right.mean() + more / len(rows))}
     assert (len(found.history), found.epochs) == (1, 3)
@@ -309,7 +304,7 @@ def test_a_model_that_is_better_on_the_hold_out_alone_is_not_kept() -> None:
 def test_new_layers_are_the_start_where_the_head_is_more_than_a_probe() -> None:
     data, settings = photos(SIXTY), Settings(head=("16",), learn="head")
     tuner = Tuner(right_about(data, []), right_about(data, range(60)))
-    assert needs_tuner(settings)
+    assert settings.needs_tuner
     tuner.learns_backbone = False
     found = fitted_with(data, tuner, settings)
     assert (found.kept, found.validation, found.start_epochs) == (HEAD, {HEAD: 1.0}, 3)
@@ -319,6 +314,16 @@ def test_new_layers_are_the_start_where_the_head_is_more_than_a_probe() -> None:
     found = fitted_with(data, tuner, replace(settings, learn="blocks"))
     assert (found.kept, found.validation) == (HEAD, {HEAD: 1.0, FINE_TUNED: 0.0})
     assert tuner.calls[-1][0] == Tuner.NEW, "fine-tuning starts from them"
+
+
+def test_a_tuner_that_could_fine_tune_does_not_where_only_the_head_shall_learn() -> None:
+    """As a second question is asked where the first one kept the new layers: of the same tuner."""
+    data, settings = photos(SIXTY), Settings(head=("16",), learn="head")
+    tuner = Tuner(right_about(data, range(60)), right_about(data, []))
+    found = fitted_with(data, tuner, settings)
+    assert (found.kept, found.tuned_logits, set(found.validation)) == (HEAD, None, {HEAD})
+    assert [call[0] for call in tuner.calls] == ["new"]
+    assert fitted_with(data, tuner, Settings(learn="head")).kept == PROBE
 
 
 def test_from_scratch_there_is_no_start() -> None:
@@ -346,7 +351,13 @@ def test_a_fine_tuning_that_diverges_leaves_the_start() -> None:
     tuner: Any = Diverging(right_about(data, range(60)))
     found = fitted_with(data, tuner)
     assert (found.kept, set(found.validation), found.history) == (PROBE, {PROBE}, [])
-    assert set(cross_validate(data, question(), Settings(), tuner, QUIET).facts()) == {"n", "kept", PROBE, "folds"}
+    crossed = Fitting(data, question(), Settings(), tuner, QUIET).cross_validate()
+    assert set(crossed.facts()) == {
+        "n",
+        "kept",
+        PROBE,
+        "folds",
+    }
 
 
 def test_a_training_from_scratch_that_diverges_leaves_nothing() -> None:
@@ -362,7 +373,7 @@ def test_grouped_folds_hold_out_each_photo_once() -> None:
     data = photos(SIXTY, spread=2.0)
     groups = [i // 2 for i in range(60)]
     tuner: Any = Tuner(right_about(data, range(60)))
-    found = cross_validate(data, question(groups), Settings(), tuner, QUIET)
+    found = Fitting(data, question(groups), Settings(), tuner, QUIET).cross_validate()
     assert sum(fold["n"] for fold in found.folds) == found.n == 60
     assert found.shares[FINE_TUNED] == 1.0
     held: list[int] = []
@@ -378,7 +389,7 @@ def test_grouped_folds_hold_out_each_photo_once() -> None:
 
 
 def test_grouped_folds_of_the_probe_alone_name_no_fine_tuning() -> None:
-    found = cross_validate(photos(SIXTY), question(), Settings(learn="head"), None, QUIET)
+    found = Fitting(photos(SIXTY), question(), Settings(learn="head"), None, QUIET).cross_validate()
     assert set(found.facts()) == {"n", "kept", PROBE, "folds"}
     assert found.shares["kept"] == found.shares[PROBE]
 
@@ -388,7 +399,7 @@ def test_with_grouped_folds_all_photos_are_unseen_ones() -> None:
     tuner: Any = Tuner(right_about(data, range(30)))
     fitted = fitted_with(data, tuner, settings)
     assert len(fitted.unseen) < 60
-    crossed = cross_validate(data, question(), settings, tuner, QUIET)
+    crossed = Fitting(data, question(), settings, tuner, QUIET).cross_validate()
     more = with_folds(fitted, crossed)
     assert more.unseen.tolist() == list(range(60))
     assert (more.unseen_logits == crossed.logits[FINE_TUNED]).all()
@@ -403,7 +414,7 @@ def test_two_groups_cannot_be_crossed_and_that_is_said_before_any_work() -> None
     three = tiny.question(60, [], [i % 3 for i in range(60)])
     labels = photos([(i // 3) % 3 for i in range(60)])
     divide(labels, three, Settings(cross_validate=True))
-    assert len(cross_validate(labels, three, Settings(learn="head"), None, QUIET).folds) == 3
+    assert len(Fitting(labels, three, Settings(learn="head"), None, QUIET).cross_validate().folds) == 3
 
 
 def test_folds_of_all_photos_cut_no_burst_that_lies_outside_what_a_new_station_learns_from() -> None:
@@ -416,11 +427,11 @@ def test_folds_of_all_photos_cut_no_burst_that_lies_outside_what_a_new_station_l
     learn = np.setdiff1d(np.arange(40), [3])
     asked = Question("new station", np.arange(50, 60), learn, grouping)
     data = replace(photos(SIXTY), groups=bursts)
-    for fold in _folds(data, asked, np.arange(60), DEFAULTS):
+    for fold in folds_of(data, asked, np.arange(60), DEFAULTS):
         rest = np.setdiff1d(np.arange(60), fold)
         assert not set(bursts[fold]) & set(bursts[rest])
         assert not set(grouping[fold]) & set(grouping[rest])
-    assert len(_folds(data, asked, learn, DEFAULTS)) == 4, "inside what it learns from nothing changes"
+    assert len(folds_of(data, asked, learn, DEFAULTS)) == 4, "inside what it learns from nothing changes"
 
 
 # --- what is shipped
@@ -429,12 +440,12 @@ def test_folds_of_all_photos_cut_no_burst_that_lies_outside_what_a_new_station_l
 def test_a_probe_is_shipped_as_fitted_on_all_photos() -> None:
     data, settings = photos(SIXTY), Settings(learn="head")
     fitted = fitted_with(data, None, settings)
-    learned, logits = refit(data, fitted, settings, None, QUIET)
+    learned, logits = Fitting(data, question(), settings, None, QUIET).refit(fitted)
     assert learned.head is not None
     assert (logits == learned.head.logits(data.features)).all()
     assert (learned.head.kernel != cast("Head", fitted.learned.head).kernel).any()
     data.features[HELD] = 1e3
-    changed, _ = refit(data, fitted, settings, None, QUIET)
+    changed, _ = Fitting(data, question(), settings, None, QUIET).refit(fitted)
     assert (cast("Head", changed.head).kernel != learned.head.kernel).any(), "also what was held out"
 
 
@@ -453,7 +464,7 @@ def test_a_fine_tuned_model_is_shipped_after_as_many_epochs_on_all_photos(
     tuner: Any = Tuner(right_about(data, range(30)), right_about(data, range(30)))
     fitted = fitted_with(data, tuner, chosen)
     tuner.calls.clear()
-    learned, logits = refit(data, fitted, chosen, tuner, QUIET)
+    learned, logits = Fitting(data, question(), chosen, tuner, QUIET).refit(fitted)
     assert learned == Learned(layers=Tuner.TUNED)
     assert logits.shape == (60, 3)
     assert [call[3:] for call in tuner.calls] == calls
@@ -483,9 +494,9 @@ def test_the_final_models_answer_as_what_was_measured_and_what_is_shipped(
     pixels = tiny.coloured(SIXTY)
     pool = keras.Model(network.input, model.pooled(network.output, "avg+max" if "pooling" in settings else "avg"))
     data = tiny.photos(SIXTY, pixels, np.asarray(pool.predict(pixels, verbose=0)))
-    tuner = Tuner(network, data, chosen, tmp_path, QUIET) if needs_tuner(chosen) else None
+    tuner = Tuner(network, data, chosen, tmp_path, QUIET) if chosen.needs_tuner else None
     fitted = fitted_with(data, tuner, chosen)
-    shipped, logits = refit(data, fitted, chosen, tuner, QUIET)
+    shipped, logits = Fitting(data, question(), chosen, tuner, QUIET).refit(fitted)
     measured_model = final_model(network, chosen, 3, fitted.learned)
     shipped_model = final_model(network, chosen, 3, shipped)
     measured_model.save(tmp_path / "model.keras")

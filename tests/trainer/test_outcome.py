@@ -11,7 +11,8 @@ import pytest
 
 from tests.trainer import tiny_network as tiny
 from trainer.dataset.questions import Question
-from trainer.fit import Fitted, Learned, Parts
+from trainer.division import Parts
+from trainer.fit import Fitted, Learned
 from trainer.outcome import Asked, Outcome
 from trainer.photos import Photos
 from trainer.report.record import OUT_OF_FOLD

@@ -24,6 +24,7 @@ from trainer import pixels, records
 from trainer.cache import ArrayCache
 from trainer.dataset.samples import Sample
 from trainer.dataset.split import difference_hash, thumbnail
+from trainer.known_files import KnownFiles
 
 SPEC = InputSpec(24, 32)
 
@@ -193,6 +194,37 @@ def test_known_photos_are_not_even_opened(
         assert replace(one, look=None) == replace(other, look=None)  # type: ignore[arg-type]
         assert (one.look.hash == other.look.hash).all()
         assert (one.look.thumbnail == other.look.thumbnail).all()
+
+
+def test_photos_that_look_as_they_did_are_not_read(
+    photos: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.known_files.RACY_NS", -10 * 10**9)  # they were just written
+    first = pixels.decode(photos, SPEC, tmp_path / "cache")[0]
+    opened: list[str] = []
+    read = photo_module.read
+
+    def count(path: Path) -> photo_module.Photo:
+        opened.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(photo_module, "read", count)
+    photos[3].path.write_bytes(photos[4].path.read_bytes())
+    again = pixels.decode(photos, SPEC, tmp_path / "cache")[0]
+    assert opened == [photos[3].path.name]
+    assert [photo.sha256 for photo in again] == [first[i].sha256 for i in (0, 1, 2, 4, 4, 5)]
+
+
+def test_a_photo_whose_pixels_were_pruned_is_read_again_and_taken_for_what_it_is(
+    photos: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.known_files.RACY_NS", -10 * 10**9)
+    pixels.decode(photos[:1], SPEC, tmp_path / "cache")
+    shutil.rmtree(tmp_path / "cache" / "pixels")
+    monkeypatch.setattr(KnownFiles, "sha256", lambda *_: "0" * 64)  # a wrong index costs a read, no more
+    (good,), _, stack = pixels.decode(photos[:1], SPEC, tmp_path / "cache")
+    assert good.sha256 == photo_module.read(photos[0].path).sha256
+    assert (stack[0] == to_pixels(Image.open(photos[0].path), SPEC)).all()
 
 
 def test_looks_are_those_of_the_pixels(photos: list[Sample], tmp_path: Path) -> None:

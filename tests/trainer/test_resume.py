@@ -25,8 +25,7 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from tests.trainer import tiny_network as tiny
-from trainer import fit
-from trainer import fine_tune
+from trainer import division, fine_tune, fit
 from trainer.progress import Steps
 from trainer.settings import Settings
 from trainer.tuner import Tuner
@@ -48,7 +47,8 @@ def counting(self, *what):
 
 fine_tune.Checkpoint.save = counting
 tuner = Tuner(tiny.network(dropout=True), photos, settings, folder, Steps(quiet=True))
-fitted = fit.fit(photos, question, fit.divide(photos, question, settings), settings, tuner, Steps(quiet=True))
+fitting = fit.Fitting(photos, question, settings, tuner, Steps(quiet=True))
+fitted = fitting.fit(division.divide(photos, question, settings))
 np.savez(out, logits=fitted.logits, saved=saved, loss=[line.loss for line in fitted.start_history + fitted.history],
          **{f"{name}-{i}": a for name, each in fitted.learned.layers.items() for i, a in enumerate(each)})
 """

@@ -100,7 +100,7 @@ def read(path: Path) -> DataSet:
             of the package, or none of the photos is there.
     """
     tables = _tables(path)
-    stations = {row.needed("deploymentID"): row.known("locationID") for row in tables["deployments"].rows}
+    stations = _stations(tables["deployments"])
     said = _observations(tables["observations"])
     samples: list[Sample] = []
     rest: list[Unreadable] = []
@@ -160,6 +160,17 @@ def _resource(resource: Record, folder: Path) -> Path:
             f"{resource.where}: {ascii(value)[:80]} is packed, expected CSV. Unpack it, and correct its path."
         )
     return folder / outside.inside(value, resource.where)
+
+
+def _stations(deployments: Table) -> dict[str, str | None]:
+    """The place of each deployment, where it is said."""
+    stations: dict[str, str | None] = {}
+    for row in deployments.rows:
+        deployment = row.needed("deploymentID")
+        if deployment in stations:
+            raise DataError(f"{row.where}: the deploymentID {deployment} is there twice. Export the package again.")
+        stations[deployment] = row.known("locationID")
+    return stations
 
 
 def _table(path: Path, columns: Iterable[str]) -> Table:

@@ -21,8 +21,6 @@ from trainer import run as runs
 from trainer.cache import cache_dir
 from trainer.dataset import boxes as box_files
 from trainer.dataset import check_words, questions, readers, split
-from trainer.dataset.check_sheets import write_sheets as write_sheets  # re-exported: the door is here
-from trainer.dataset.check_words import lines as lines
 from trainer.dataset.findings import (
     ANIMAL_MARKED,
     NO_ANIMAL_MARKED,
@@ -142,7 +140,7 @@ class _Photos:
             labels=self.labels,
             groups=self.groups,
             stations=self.stations,
-            sequences=[sample.sequence for sample in samples],
+            sequences=[sample.sequence_key for sample in samples],
             times=self.times,
             parts=[sample.part for sample in samples],
             names=self.label_names,

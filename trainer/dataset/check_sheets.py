@@ -8,12 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 
 from edge.errors import DataError
-from trainer.dataset import contact_sheet
-from trainer.dataset.contact_sheet import Tile
+from trainer import contact_sheet
+from trainer.contact_sheet import Tile
 from trainer.dataset.findings import Check
 from trainer.dataset.samples import Unreadable
 
-MOST_SHOWN = 24
 SHEETS = ("label_conflicts.jpg", "leaks.jpg", "suspicious.jpg", "boxes.jpg", "duplicates.jpg", "labels.jpg")
 FINDINGS, UNREADABLE = "findings.csv", "unreadable.csv"
 
@@ -38,7 +37,7 @@ def write_sheets(result: Check, folder: Path) -> list[Path]:
         for name, kind in zip(SHEETS, kinds, strict=True):
             title, sets = kind(result)
             if sets:
-                contact_sheet.write(folder / name, _title(title, len(sets)), sets[:MOST_SHOWN])
+                contact_sheet.write(folder / name, _title(title, len(sets)), sets)
                 written.append(folder / name)
             else:
                 (folder / name).unlink(missing_ok=True)
@@ -51,7 +50,8 @@ def write_sheets(result: Check, folder: Path) -> list[Path]:
 
 
 def _title(title: str, count: int) -> str:
-    return f"{title}: {count}" if count <= MOST_SHOWN else f"{title}: {count}, of which {MOST_SHOWN} are shown"
+    most = contact_sheet.MOST
+    return f"{title}: {count}" if count <= most else f"{title}: {count}, of which {most} are shown"
 
 
 _Sets = tuple[str, list[list[Tile]]]

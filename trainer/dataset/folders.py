@@ -3,6 +3,7 @@ Never opens a photo."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from edge import pathtext
 from edge.errors import DataError
 from edge.photo import is_candidate
-from trainer.dataset.found import PARTS, DataSet, left_out
+from trainer.dataset.found import PARTS, DataSet, composed, left_out
 from trainer.dataset.samples import TRAIN, Sample, Unreadable
 
 LAYOUTS = ("auto", "classes", "parts", "stations")
@@ -81,15 +82,23 @@ def _classes(
             continue
         files = _files(path)
         if not any(is_candidate(file) and file.is_file() for file in files):
-            rest.append(left_out(_name(path, data), "", "no photos", "holds no photos, so it is no label."))
+            why = "cannot be read" if path in files else "holds no photos"
+            rest.append(left_out(_name(path, data), "", "no photos", f"{why}, so it is no label."))
             continue
+        label = composed(path.name)
         for file in files:
             name = _name(file, data)
             if file.is_file():
-                samples.append(Sample(file, name, path.name, station=station, part=part))
-            else:  # a named pipe would never end, a link to nothing has nothing
-                rest.append(left_out(name, path.name, "not a file", "is not a file."))
+                samples.append(Sample(file, name, label, station=station, part=part))
+            else:
+                rest.append(left_out(name, label, "not a file", _why_no_file(file)))
     return samples, rest
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return "is a link to a folder, which is not followed." if path.is_symlink() else "cannot be read."
+    return "is not a file."  # a named pipe would never end, a link to nothing has nothing
 
 
 def _parts(data: Path) -> DataSet:
@@ -164,13 +173,18 @@ def _holds_photos(folder: Path) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All that is below a folder but folders, and nothing that is hidden or in a hidden folder."""
+    """All that is below a folder but folders, and nothing that is hidden or in a hidden folder. Two kinds of folders
+    are there, lest their photos be missing in silence: links, which may lead in a circle, and what cannot be read."""
     return sorted(_below(folder))
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    below = (path for path in folder.rglob("*") if not path.is_dir())
-    return (path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    unread: list[OSError] = []
+    for place, inner, names in os.walk(folder, onerror=unread.append):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        links = (name for name in inner if os.path.islink(os.path.join(place, name)))
+        yield from (Path(place, name) for name in (*names, *links) if not name.startswith("."))
+    yield from (Path(error.filename) for error in unread)
 
 
 def _loose(path: Path, data: Path) -> list[Unreadable]:

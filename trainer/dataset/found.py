@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 
 from edge.model.decide import EMPTY, PERSON, UNKNOWN
@@ -35,8 +36,15 @@ class DataSet:
     notes: list[str] = field(default_factory=list)
 
 
+def composed(label: str) -> str:
+    """The same text in one Unicode form: the names of a Mac's folders have the dots of an ``ü`` as a character of their
+    own, and what looks alike must not become two classes."""
+    return unicodedata.normalize("NFC", label)
+
+
 def own_spelling(label: str) -> str:
-    """``empty`` and ``person`` in the one spelling that a device knows; any other label as it is."""
+    """``empty`` and ``person`` in the one spelling that a device knows; any other label as it is, :func:`composed`."""
+    label = composed(label)
     return next((ours for ours in (EMPTY, PERSON) if label.casefold() == ours), label)
 
 

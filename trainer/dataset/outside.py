@@ -13,6 +13,7 @@ import math
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -25,12 +26,19 @@ MAX_BYTES = 256 * 2**20
 """Of a label file; a million photos with boxes take about as much."""
 MAX_TEXT = 200
 MAX_NAME = 1000
+MAX_COLUMNS = 1000
+MAX_LINE = 2**20
+"""Characters of one line of a table; a hundred megabytes of commas would become gigabytes of blank cells."""
+_HEADER = 2**16
+"""So much of a table tells its columns."""
 MISSING = frozenset({"", "NA", "NaN", "nan"})
 """How tables write that a value is not there."""
 _TIME = re.compile(
     r"(\d{4})[-:/](\d\d)[-:/](\d\d)[T ](\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?(?:(Z)|([+-])(\d\d):?(\d\d))?",
     re.ASCII,
 )
+_DAY_FIRST = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})(?= )", re.ASCII)
+"""With dots the day comes first everywhere; with slashes nobody can tell."""
 _NO_TIME = re.compile(r"0000[-:/]00[-:/]00[T ]00:00:00", re.ASCII)
 """What a camera writes whose clock was never set."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -113,6 +121,8 @@ class Record:
     def identifier(self, key: str) -> str | None:
         """Text or a whole number, as text; None where it is null, blank or missing."""
         value = self._value.get(key)
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+            value = int(value)  # pandas makes 7.0 of 7 where another line has none
         if value is None or (isinstance(value, str) and value.strip() in MISSING):
             return None
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
@@ -231,14 +241,15 @@ class Table:
 
 
 def table(path: Path) -> Table:
-    """Read a CSV file in UTF-8, with or without a byte order mark.
+    """Read a CSV file in UTF-8, with or without a byte order mark. Its cells are divided by commas, semicolons, as
+    spreadsheets of half of Europe write them, or tabs.
 
     Raises:
         DataError: it is none, too large, or names a column twice.
     """
     try:
-        lines = io.StringIO(read_bytes(path).decode("utf-8-sig"), newline="")
-        reader = csv.reader(lines)
+        text = read_bytes(path).decode("utf-8-sig")
+        reader = csv.reader(_short_lines(path, text), delimiter=_delimiter(text))
         columns = [column.strip() for column in next(reader, [])]
         names = [column.lower() for column in columns]
         _once(path, names)
@@ -253,17 +264,36 @@ def table(path: Path) -> Table:
 
 
 def header(path: Path) -> list[str]:
-    """The column names in lower case of what may be a CSV file, from its first 64 KiB; none where it is not one."""
+    """The column names in lower case of what may be a CSV file, from its beginning; none where it is not one."""
     try:
         with path.open("rb") as file:
-            text = file.read(2**16).decode("utf-8-sig", errors="ignore")
-        return [column.strip().lower() for column in next(csv.reader(io.StringIO(text, newline="")), [])]
+            text = file.read(_HEADER).decode("utf-8-sig", errors="ignore")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
+        return [column.strip().lower() for column in next(reader, [])]
     except (OSError, csv.Error):
         return []
 
 
+def _delimiter(text: str) -> str:
+    """What divides the first line into the most cells."""
+    first = next(io.StringIO(text[:_HEADER], newline=""), "")
+    return max(",;\t", key=lambda delimiter: len(next(csv.reader([first], delimiter=delimiter), [])))
+
+
+def _short_lines(path: Path, text: str) -> Iterator[str]:
+    for number, line in enumerate(io.StringIO(text, newline=""), 1):
+        if len(line) > MAX_LINE:
+            raise DataError(
+                f"{path} line {number} has {len(line)} characters, at most {MAX_LINE} are read. "
+                "Give a CSV file with a line per photo."
+            )
+        yield line
+
+
 def _once(path: Path, names: list[str]) -> None:
-    twice = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
+    if len(names) > MAX_COLUMNS:
+        raise DataError(f"{path} has {len(names)} columns, at most {MAX_COLUMNS} are read. Leave out some.")
+    twice = next((name for name, count in Counter(names).items() if name and count > 1), None)
     if twice:
         raise DataError(f"{path} has the column {twice[:MAX_TEXT]!r} twice (case does not count). Rename one.")
 
@@ -285,7 +315,8 @@ class Time:
 
 
 def time(text: str) -> Time | None:
-    """Read ``2022-12-31T09:52:50+02:00``, ``2022-12-31 09:52:50``, EXIF's ``2022:12:31 09:52:50`` and the like.
+    """Read ``2022-12-31T09:52:50+02:00``, ``2022-12-31 09:52:50``, EXIF's ``2022:12:31 09:52:50``,
+    a spreadsheet's ``31.12.2022 09:52`` and the like.
 
     Returns:
         None where the text says that the time is not known: blank, ``NA``, ``0000:00:00 00:00:00``.
@@ -296,7 +327,7 @@ def time(text: str) -> Time | None:
     text = text.strip()
     if text in MISSING or _NO_TIME.fullmatch(text):
         return None
-    match = _TIME.fullmatch(text)
+    match = _TIME.fullmatch(_DAY_FIRST.sub(lambda day: f"{day[3]}-{day[2]:0>2}-{day[1]:0>2}", text, count=1))
     if not match:
         raise ValueError("expected a time such as 2022-12-31 09:52:50")
     year, month, day, hour, minute, second, fraction, zulu, sign, hours, minutes = match.groups()

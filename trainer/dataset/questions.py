@@ -7,7 +7,7 @@ bursts are held out; where it has too few of them, photos at random, and that is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -68,7 +68,7 @@ class Facts:
     labels: Indices
     groups: Indices
     stations: Sequence[str | None]
-    sequences: Sequence[str | None]
+    sequences: Sequence[Hashable | None]
     times: Sequence[str | None]
     parts: Sequence[str | None]
     names: Sequence[str]
@@ -98,7 +98,7 @@ def questions(
     labels: Indices,
     groups: Indices,
     stations: Sequence[str | None],
-    sequences: Sequence[str | None],
+    sequences: Sequence[Hashable | None],
     times: Sequence[str | None],
     parts: Sequence[str | None],
     names: Sequence[str],

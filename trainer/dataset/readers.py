@@ -66,7 +66,7 @@ def scan(
     else:
         found = table.read(source, sequence_column=sequence_column)
     found = _each_file_once(replace(found, notes=notes + found.notes), source)
-    _check(found, data)
+    _check(found, data, source)
     return box_files.attach(found, boxes, confidence=box_confidence) if boxes else found
 
 
@@ -191,17 +191,11 @@ def _each_file_once(found: DataSet, source: Path) -> DataSet:
     return DataSet(samples, found.left_out + rest, [*found.notes, note])
 
 
-def _check(found: DataSet, data: Path) -> None:
+def _check(found: DataSet, data: Path, source: Path) -> None:
     labels = sorted({sample.label for sample in found.samples})
     if not labels:
         first = f" {len(found.left_out)} files are left out: {found.left_out[0].reason}" if found.left_out else ""
-        raise DataError(
-            f"{data} has 0 labels. Expected a folder per class with photos in it, such as deer/ fox/ empty/.{first}"
-        )
-    if "" in labels:
-        raise DataError(f"{data} has a photo without a label.")
-    if not all(sample.name for sample in found.samples):
-        raise DataError(f"{data} has a line without a file.")
+        raise DataError(f"{data} has 0 labels. {_expected(source)}{first}")
     for label in labels:
         fault = _label_fault(label)
         if fault:
@@ -213,6 +207,22 @@ def _check(found: DataSet, data: Path) -> None:
         other = folded.setdefault(label.casefold(), label)
         if other != label:
             raise DataError(f"{data} has labels {other!r} and {label!r}, which differ only in case. Rename one.")
+
+
+def _expected(source: Path) -> str:
+    """What would have labels; and why a label file that lies in the folder was not taken for one."""
+    if not source.is_dir():
+        return f"Expected photos in {source.name}, each with its label."
+    expected = "Expected a folder per class with photos in it, such as deer/ fox/ empty/."
+    for path in folders.entries(source):
+        try:
+            if path.is_file() and path.suffix.lower() == ".csv":
+                table.read(path)
+            elif path.is_file() and path.suffix.lower() == ".json":
+                _json(path, drop_sequence_labels=False)
+        except DataError as error:
+            return f"{expected} {error}"
+    return expected
 
 
 def _label_fault(label: str) -> str | None:

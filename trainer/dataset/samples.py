@@ -27,7 +27,7 @@ class Sample:
         name: its path as people know it, relative to the data set, with forward slashes.
         label: what a person says is in it.
         station: the place where the camera stood, if the data set says.
-        sequence: an identifier of photos that belong together, if the data set says.
+        sequence: an identifier of photos that belong together, if the data set says; see :attr:`sequence_key`.
         taken: capture time on the camera's clock, ISO 8601 without offset, if the data set says.
         part: ``train``, ``validation`` or ``test``, if the data set is divided already.
         source: where the photo came from, such as a camera or the web, if the data set says.
@@ -43,6 +43,11 @@ class Sample:
     part: str | None = None
     source: str | None = None
     boxes: tuple[Box, ...] = ()
+
+    @property
+    def sequence_key(self) -> tuple[str | None, str] | None:
+        """The sequence among those of all stations, which may each count their own from 1."""
+        return None if self.sequence is None else (self.station, self.sequence)
 
 
 @dataclass(frozen=True)

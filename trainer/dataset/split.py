@@ -7,7 +7,7 @@ how well the model remembers, not how well it recognises.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -75,7 +75,7 @@ def group(
     hashes: npt.NDArray[np.bool_],
     thumbnails: npt.NDArray[np.float32],
     sha256s: Sequence[str],
-    sequences: Sequence[str | None],
+    sequences: Sequence[Hashable | None],
     bursts: Sequence[tuple[str, str] | None],
 ) -> Indices:
     """Put photos together that must not be split.
@@ -84,7 +84,7 @@ def group(
         hashes: bool, shape (n, 128), of :func:`difference_hash`.
         thumbnails: float32, shape (n, 768), of :func:`thumbnail`.
         sha256s: n content hashes; equal ones are the same photo.
-        sequences: n sequence identifiers, None where unknown.
+        sequences: n identifiers, equal for photos of one sequence, None where unknown.
         bursts: n pairs (camera, local capture time in ISO 8601), None where EXIF has no time.
 
     Returns:
@@ -170,7 +170,7 @@ def leaks(
     order: Sequence[str],
     hashes: npt.NDArray[np.bool_],
     sha256s: Sequence[str],
-    sequences: Sequence[str | None],
+    sequences: Sequence[Hashable | None],
     near: Indices,
 ) -> list[Leak]:
     """What crosses a division that a data set brings along.
@@ -319,8 +319,8 @@ class _DisjointSets:
         return np.array([seen.setdefault(self.find(i), len(seen)) for i in range(len(self._parents))], dtype=np.intp)
 
 
-def _join_equal(sets: _DisjointSets, keys: Sequence[str | None]) -> None:
-    first: dict[str, int] = {}
+def _join_equal(sets: _DisjointSets, keys: Sequence[Hashable | None]) -> None:
+    first: dict[Hashable, int] = {}
     for i, key in enumerate(keys):
         if key is not None:
             sets.join(first.setdefault(key, i), i)
@@ -386,7 +386,7 @@ def _renumber(numbers: Indices) -> Indices:
     return np.asarray(np.argsort(np.argsort(first))[inverse], dtype=np.intp)
 
 
-def _why(i: int, j: int, sha256s: Sequence[str], sequences: Sequence[str | None], near: Indices) -> str:
+def _why(i: int, j: int, sha256s: Sequence[str], sequences: Sequence[Hashable | None], near: Indices) -> str:
     if sha256s[i] == sha256s[j]:
         return SAME_FILE
     if near[i] == near[j]:

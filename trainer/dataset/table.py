@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from edge import pathtext
 from edge.errors import DataError
 from trainer.dataset import outside
-from trainer.dataset.found import PARTS, DataSet
+from trainer.dataset.found import PARTS, DataSet, composed
 from trainer.dataset.outside import Row, Table
 from trainer.dataset.samples import Sample
 
@@ -72,8 +73,6 @@ def _no_column(found: Table, missing: list[str]) -> str:
     text = f"{found.path} has no column {', '.join(missing)}; found {found.shown()}."
     if (found.path.parent / _PACKAGE).is_file():
         return f"{text} It seems to belong to a Camtrap DP package: give {found.path.parent / _PACKAGE}."
-    if len(found.columns) == 1 and ";" in found.columns[0]:
-        return f"{text} Save it with commas, not semicolons."
     accepted = "; ".join(f"{role} may be called {', '.join(COLUMNS[role][1:])}" for role in missing if role in COLUMNS)
     return f"{text} {accepted[:1].upper()}{accepted[1:]}." if accepted else text
 
@@ -82,19 +81,30 @@ def _sample(row: Row, used: dict[str, str], folder: Path) -> Sample:
     def known(role: str) -> str | None:
         return row.known(used[role]) if role in used else None
 
-    name = row[used["file"]]
+    name, label = _file(row[used["file"]], folder), known("label")
     if not outside.can_be_a_name(name):
         raise DataError(f"{row.where} names the file {ascii(name)[:80]}, which no file is called. Correct it.")
+    if not name or not label:
+        lacks, has = ("label", "file") if name else ("file", "label")
+        raise DataError(
+            f"{row.where} is without a {lacks}, its {has} is {ascii(row[used[has]])[:80]}. Fill it in, or take the "
+            "line out."
+        )
     return Sample(
         path=folder / name,
         name=pathtext.to_text(name),
-        label=row[used["label"]],
+        label=composed(label),
         station=known("station"),
         sequence=known("sequence"),
         taken=_taken(row, used["taken"]) if "taken" in used else None,
         part=_part(row, used["part"]) if "part" in used else None,
         source=known("source"),
     )
+
+
+def _file(name: str, folder: Path) -> str:
+    """With forward slashes, if it was written on Windows; here a file's name may hold backslashes."""
+    return name.replace("\\", "/") if "\\" in name and not os.path.lexists(folder / name) else name
 
 
 def _taken(row: Row, column: str) -> str | None:
@@ -105,7 +115,8 @@ def _taken(row: Row, column: str) -> str | None:
         time = outside.time(text)
     except ValueError as error:
         raise DataError(
-            f"{row.where}: {column} is {ascii(text)[:60]}, expected a time such as 2022-12-31 09:52:50. "
+            f"{row.where}: {column} is {ascii(text)[:60]}, expected a time such as 2022-12-31 09:52:50 "
+            "or 31.12.2022 09:52:50. "
             "Correct it, or leave it blank where it is not known."
         ) from error
     return time.local if time else None

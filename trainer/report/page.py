@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
-from PIL import Image
 
 from edge.errors import DataError
+from trainer.contact_sheet import Tile, drawn
 from trainer.evaluate import Evaluation, Part
 from trainer.report import charts
 from trainer.report.record import OUT_OF_FOLD, Answer, Gallery, Report
@@ -200,11 +199,10 @@ def _coverage_chart(evaluation: Evaluation) -> charts.Chart:
     return charts.coverage(evaluation.curve, here)
 
 
-def _picture(pixels: npt.NDArray[np.uint8]) -> str:
+def _picture(tile: Tile) -> str:
     """A small JPEG as a data URI."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     content = io.BytesIO()
+    image = drawn(tile, THUMBNAIL_SIDE, THUMBNAIL_SIDE, enlarge=False)
     image.save(content, "JPEG", quality=72, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode("ascii")
 

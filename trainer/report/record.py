@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from edge.model.decide import EMPTY, PERSON
+from trainer.contact_sheet import Pixels, Tile
 from trainer.dataset.samples import Unreadable
 from trainer.evaluate import Evaluation, Mistake
+from trainer.history import Epoch
 from trainer.thresholds import Thresholds
 
 OUT_OF_FOLD = "out of fold"
 """The question of photos answered by a model that was fitted without their fold; the others are those of
 :class:`trainer.dataset.questions.Question`."""
+WORST = "Worst mistakes"
+"""The caption of the gallery that is also a file of its own, to pass on."""
 
 
 @dataclass(frozen=True)
@@ -39,32 +40,12 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """One line of the history; losses, and accuracies 0 to 1."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-
-
-@dataclass(frozen=True)
 class Stage:
     """One stretch of training: its name for people, its epochs in order, and the epoch kept, if one was chosen."""
 
     name: str
     epochs: Sequence[Epoch]
     best: int | None = None
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A picture: pixels uint8 (h, w, 3), a line above all others in bold, and further lines."""
-
-    pixels: npt.NDArray[np.uint8]
-    title: str
-    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,13 +69,12 @@ class Report:
         unreadable: the others.
         answers: the hardest question first; it gives the headline.
         model: what was trained, in words, such as ``EfficientNet-Lite0 at 320 × 320``.
-        kept: ``probe`` or ``fine-tuned``; None where nothing was trained.
+        kept: ``probe``, ``head`` or ``fine-tuned``; None where nothing was trained.
         refitted: whether the shipped model learned from all photos, so that its figures are the out-of-fold ones.
         thresholds: as shipped, with what ``empty`` cost where they were chosen.
-        validation: share of the validation photos that ``probe`` and ``fine-tuned`` get right.
+        validation: share of the validation photos that each of these gets right.
         validation_n: how many these are.
         stages: loss and accuracy over the epochs.
-        probe_loss: the probe's on the validation photos, where fine-tuning starts.
         settings: all of them.
         changed: those that are not the defaults.
         seconds: step -> how long it took.
@@ -118,7 +98,6 @@ class Report:
     validation: Mapping[str, float] = field(default_factory=dict)
     validation_n: int = 0
     stages: Sequence[Stage] = ()
-    probe_loss: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     changed: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -129,34 +108,12 @@ class Report:
     galleries: Sequence[Gallery] = ()
 
 
-def gallery(
-    caption: str, note: str, mistakes: Sequence[Mistake], pixels: Callable[[int], npt.NDArray[np.uint8]], most: int = 40
-) -> Gallery:
-    """Mistakes as pictures.
-
-    Args:
-        caption, note: above them.
-        mistakes: of :class:`trainer.evaluate.Evaluation`, in the order to show.
-        pixels: gives the picture, uint8 (h, w, 3), of a photo by :attr:`trainer.evaluate.Mistake.index`.
-        most: of them.
-    """
-    tiles = [
-        Tile(
-            pixels(each.index),
-            f"{each.truth}, called {each.answer}",
-            (f"{each.confidence * 100:.0f} % sure; {each.truth_chance * 100:.0f} % for {each.truth}", each.name),
-        )
-        for each in mistakes[:most]
-    ]
-    return Gallery(caption, note, tiles)
-
-
-def galleries(evaluation: Evaluation, pixels: Callable[[int], npt.NDArray[np.uint8]]) -> tuple[Gallery, ...]:
+def galleries(evaluation: Evaluation, pixels: Callable[[int], Pixels]) -> tuple[Gallery, ...]:
     """Those that every report has: animals called empty, the worst mistakes, and labels to look at again.
 
     Args:
         evaluation: whose mistakes.
-        pixels: as for :func:`gallery`.
+        pixels: gives the picture, uint8 (h, w, 3), of a photo by :attr:`trainer.evaluate.Mistake.index`.
     """
     lost = (
         "The mistake that costs most: nobody would have looked at these photos again, unless another of the same "
@@ -168,10 +125,21 @@ def galleries(evaluation: Evaluation, pixels: Callable[[int], npt.NDArray[np.uin
         "Some of these are its mistakes, others a person's."
     )
     return (
-        gallery("Animals called empty", lost, _lost(evaluation), pixels, 16),
-        gallery("Worst mistakes", worst, evaluation.mistakes, pixels, 24),
-        gallery("Labels to look at again", again, evaluation.suspicious, pixels, 16),
+        Gallery("Animals called empty", lost, _tiles(_lost(evaluation)[:16], pixels)),
+        Gallery(WORST, worst, _tiles(evaluation.mistakes[:24], pixels)),
+        Gallery("Labels to look at again", again, _tiles(evaluation.suspicious[:16], pixels)),
     )
+
+
+def _tiles(mistakes: Sequence[Mistake], pixels: Callable[[int], Pixels]) -> list[Tile]:
+    return [
+        Tile(
+            pixels(each.index),
+            f"{each.truth}, called {each.answer}",
+            (f"{each.confidence * 100:.0f} % sure; {each.truth_chance * 100:.0f} % for {each.truth}", each.name),
+        )
+        for each in mistakes
+    ]
 
 
 def _lost(evaluation: Evaluation) -> list[Mistake]:

@@ -250,6 +250,19 @@ def test_a_media_identifier_that_is_there_twice_is_refused(tmp_path: Path) -> No
         readers.scan(package(tmp_path, [medium(1), medium(1)], []))
 
 
+def test_a_deployment_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    twice = [{"deploymentID": "d1", "locationID": "A7"}, {"deploymentID": "d1", "locationID": "B2"}]
+    with pytest.raises(DataError, match="line 3: the deploymentID d1 is there twice"):
+        readers.scan(package(tmp_path, [medium(1)], [of_media(1)], twice))
+
+
+def test_an_event_s_number_that_begins_anew_at_a_station_is_another_event(tmp_path: Path) -> None:
+    media = [medium(1), medium(2, deploymentID="d2")]
+    seen = [of_media(1, eventID="1"), of_media(2, eventID="1", deploymentID="d2")]
+    found = readers.scan(package(tmp_path, media, seen))
+    assert [sample.sequence_key for sample in found.samples] == [("A7", "1"), ("d2", "1")]
+
+
 def test_a_table_that_is_missing_or_lacks_a_column_is_refused(tmp_path: Path) -> None:
     path = package(tmp_path, [medium(1)], [of_media(1)])
     (tmp_path / "observations.csv").write_text("observationID,deploymentID\n")

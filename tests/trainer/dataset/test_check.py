@@ -17,11 +17,10 @@ from PIL import Image, ImageOps
 from edge.errors import DataError
 from edge.model.spec import InputSpec
 from tests.trainer import drawn
+from trainer import contact_sheet
 from trainer import run as runs
-from trainer.dataset import check, check_sheets, contact_sheet
-from trainer.dataset.contact_sheet import Tile
+from trainer.dataset import check, check_sheets, check_words
 from trainer.dataset.findings import BoxDoubt, Check, Conflict, PartLeak, Suspicion
-from trainer.dataset.samples import Box
 from trainer.progress import Steps
 
 
@@ -42,7 +41,7 @@ def look(data: Path, **options: Path) -> Check:
 
 
 def said(result: Check) -> str:
-    return "\n".join(check.lines(result))
+    return "\n".join(check_words.lines(result))
 
 
 def again(source: Path, target: Path, quality: int = 60, scale: float = 0.7) -> None:
@@ -70,7 +69,7 @@ def test_a_sound_data_set_is_counted_and_has_no_problems(data: Path) -> None:
 
 
 def test_why_a_harder_question_cannot_be_asked_is_said(data: Path) -> None:
-    assert "  not new station: the data set names no stations." in check.lines(look(data))
+    assert "  not new station: the data set names no stations." in check_words.lines(look(data))
 
 
 def test_the_same_file_under_two_labels_comes_first_of_all_problems(data: Path) -> None:
@@ -280,7 +279,7 @@ def test_sheets_show_what_was_found_and_a_later_check_takes_away_what_is_mended(
     copy = data / "fox/copy.jpg"
     shutil.copy(data / "deer/IMG_0000.jpg", copy)
     out = tmp_path / "sheets"
-    names = {path.name for path in check.write_sheets(look(data), out)}
+    names = {path.name for path in check_sheets.write_sheets(look(data), out)}
     assert names == {"label_conflicts.jpg", "duplicates.jpg", "labels.jpg", "findings.csv", "unreadable.csv"}
     with (out / "findings.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -292,13 +291,13 @@ def test_sheets_show_what_was_found_and_a_later_check_takes_away_what_is_mended(
         "other_label_or_part": "fox",
     }
     copy.unlink()
-    check.write_sheets(look(data), out)
+    check_sheets.write_sheets(look(data), out)
     assert not (out / "label_conflicts.jpg").exists()
 
 
 def test_sheets_do_not_grow_without_end(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_sheets, "MOST_SHOWN", 2)
-    check.write_sheets(look(data), tmp_path / "sheets")
+    monkeypatch.setattr(contact_sheet, "MOST", 2)
+    check_sheets.write_sheets(look(data), tmp_path / "sheets")
     with Image.open(tmp_path / "sheets/duplicates.jpg") as sheet:
         assert sheet.height < 2 * contact_sheet.TILE_HEIGHT
 
@@ -306,27 +305,7 @@ def test_sheets_do_not_grow_without_end(data: Path, tmp_path: Path, monkeypatch:
 def test_a_folder_that_cannot_be_written_is_refused(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written to"):
-        check.write_sheets(look(data), tmp_path / "file" / "sheets")
-
-
-def test_a_sheet_shows_each_photo_upright_with_its_boxes_and_outlives_a_broken_one(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
-    Image.new("RGB", (200, 100), (0, 0, 200)).save(tmp_path / "turned.jpg", exif=exif)
-    (tmp_path / "broken.jpg").write_bytes(b"no photo")
-    tiles = [
-        Tile(tmp_path / "turned.jpg", "деер" * 40, ("name",), (Box(0.25, 0.25, 0.5, 0.5),)),
-        Tile(tmp_path / "broken.jpg", "fox"),
-    ]
-    contact_sheet.write(tmp_path / "sheet.jpg", "a title\nof one line", [tiles])
-    with Image.open(tmp_path / "sheet.jpg") as sheet:
-        pixels = np.asarray(sheet.convert("RGB")).astype(int)
-    blue = (pixels[..., 2] > 150) & (pixels[..., 0] < 60)
-    rows, columns = np.flatnonzero(blue.any(axis=1)), np.flatnonzero(blue.any(axis=0))
-    assert np.ptp(rows) == pytest.approx(contact_sheet.TILE_HEIGHT, abs=4)
-    assert np.ptp(columns) == pytest.approx(contact_sheet.TILE_HEIGHT / 2, abs=4)
-    marked = (pixels[..., 0] > 200) & (pixels[..., 2] < 90)
-    assert np.ptp(np.flatnonzero(marked.any(axis=1))) == pytest.approx(contact_sheet.TILE_HEIGHT / 2, abs=6)
+        check_sheets.write_sheets(look(data), tmp_path / "file" / "sheets")
 
 
 def test_a_name_that_would_drive_a_terminal_is_shown_and_not_obeyed(data: Path) -> None:

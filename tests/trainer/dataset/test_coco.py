@@ -81,6 +81,15 @@ def test_identifiers_may_be_numbers_here_and_text_there(tmp_path: Path) -> None:
     assert readers.read(path)[0].label == "fox"
 
 
+def test_a_whole_number_may_have_a_point_as_pandas_writes_it(tmp_path: Path) -> None:
+    path = archive(tmp_path, [image(7, seq_id=1.0, location=2.0), image(8, seq_id=None)], [said(7.0, 1), said(8.0, 2)])
+    found = readers.read(path)
+    assert [(each.station, each.sequence) for each in found] == [("2", "1"), (None, None)]
+    path = archive(tmp_path, [image(7, seq_id=1.5)], [said(7, 1)])
+    with pytest.raises(DataError, match=r"seq_id is 1\.5, expected a whole number"):
+        readers.read(path)
+
+
 def test_boxes_in_pixels_and_in_shares_are_one_thing(tmp_path: Path) -> None:
     images = [image(1, width=200, height=100), image(2)]
     boxes = [

@@ -19,6 +19,8 @@ from trainer.dataset import outside
         pytest.param("2022-12-31 09:52:50", "2022-12-31T09:52:50", None, id="as COCO Camera Traps write it"),
         pytest.param("2022:12:31 09:52:50", "2022-12-31T09:52:50", None, id="as EXIF writes it"),
         pytest.param("2022/12/31 9:52", "2022-12-31T09:52:00", None, id="as a spreadsheet writes it"),
+        pytest.param("31.12.2022 09:52", "2022-12-31T09:52:00", None, id="as a spreadsheet in Europe writes it"),
+        pytest.param("1.2.2022 9:52:50", "2022-02-01T09:52:50", None, id="the day first, without zeros"),
         pytest.param("1970-01-02T02:00:00+02:00", "1970-01-02T02:00:00", 86400.0, id="with an offset"),
         pytest.param("1970-01-02T00:00:00.5Z", "1970-01-02T00:00:00.500000", 86400.5, id="in UTC, with a fraction"),
         pytest.param("1970-01-01 19:00:00 -0500", "1970-01-01T19:00:00", 86400.0, id="with an offset to the west"),
@@ -37,7 +39,8 @@ def test_a_time_that_is_not_known_is_none(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["2022-12-31", "31.12.2022 09:52:50", "12/31/2022 9:52", "2022-13-31 09:52:50", "2022-12-31 25:00:00", "noon",
+    ["2022-12-31", "31.12.2022", "12.31.2022 09:52", "12/31/2022 9:52", "31.12.2022T09:52",
+     "2022-13-31 09:52:50", "2022-12-31 25:00:00", "noon",
      "2022-12-31 09:52:50+99:00", "٢٠٢٢-12-31 09:52:50", "2022-12-31 09:52:50 and more"],
 )  # fmt: skip
 def test_what_is_no_time_is_refused(text: str) -> None:
@@ -154,6 +157,19 @@ def test_a_line_says_where_it_stands_even_after_a_cell_of_two_lines(tmp_path: Pa
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="column 'file' twice"):
         table(tmp_path, "File,label,file\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param("file,label," + ",".join(map(str, range(100_000))), "100002 columns, at most 1000", id="columns"),
+        pytest.param("file,label\na.jpg,fox\n" + "," * 2**20 + "\n", "line 3 has 1048577 characters", id="commas"),
+        pytest.param("," * 2**21, "line 1 has 2097152 characters", id="nothing else"),
+    ],
+)
+def test_a_line_without_end_is_refused_before_it_becomes_cells(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        table(tmp_path, text)
 
 
 @given(st.binary(max_size=300))

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -114,6 +114,44 @@ def test_pipes_and_links_to_nothing_are_listed_and_not_opened(tmp_path: Path) ->
     assert [sample.name for sample in readers.read(tmp_path)] == ["deer/x.jpg", "fox/a.jpg"]
 
 
+def test_a_link_to_a_folder_is_listed_and_not_followed(tmp_path: Path) -> None:
+    photos(tmp_path, "fox/a.jpg", "deer/x.jpg")
+    (tmp_path / "fox" / "all").symlink_to(tmp_path)
+    found = readers.scan(tmp_path)
+    assert [sample.name for sample in found.samples] == ["deer/x.jpg", "fox/a.jpg"]
+    assert [each.reason for each in found.left_out] == ["fox/all is a link to a folder, which is not followed."]
+
+
+def test_a_folder_that_may_not_be_read_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos(tmp_path, "fox/a.jpg", "fox/100RECNX/b.jpg", "deer/x.jpg", "lost+found/c.jpg")
+    real = os.scandir
+
+    def scandir(path: str) -> Iterator[os.DirEntry[str]]:
+        if str(path).endswith(("100RECNX", "lost+found")):  # root may read anything, so it is not done by mode
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = readers.scan(tmp_path)
+    assert [sample.name for sample in found.samples] == ["deer/x.jpg", "fox/a.jpg"]
+    assert {each.reason for each in found.left_out} == {
+        "fox/100RECNX cannot be read.",
+        "lost+found cannot be read, so it is no label.",
+    }
+
+
+@pytest.mark.parametrize("layout", ["folders", "table"])
+def test_a_label_in_two_unicode_forms_is_one_label(tmp_path: Path, layout: str) -> None:
+    composed, apart = "L\u00fcchs", "Lu\u0308chs"
+    names = [f"{composed}/a.jpg", f"{apart}/b.jpg", "fox/c.jpg"]
+    photos(tmp_path, *names)
+    lines = "".join(f"{name},{name.partition('/')[0]}\n" for name in names)
+    found = readers.read(tmp_path if layout == "folders" else csv_file(tmp_path, f"file,label\n{lines}"))
+    assert {sample.label for sample in found} == {composed, "fox"}
+    assert {sample.name for sample in found} == set(names)
+    assert all(sample.path.is_file() for sample in found)
+
+
 def test_one_label_can_be_read_but_not_trained(tmp_path: Path) -> None:
     photos(tmp_path, "fox/a.jpg", "fox/b.jpg", "boar/notes.txt")
     found = readers.scan(tmp_path)
@@ -131,10 +169,16 @@ def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatc
 
     class Backwards:
         def __init__(self, path: str) -> None:
-            self._entries = list(real(path))[::-1]
+            self._entries = iter(list(real(path))[::-1])
 
-        def __enter__(self) -> list[os.DirEntry[str]]:
-            return self._entries
+        def __iter__(self) -> Backwards:
+            return self
+
+        def __next__(self) -> os.DirEntry[str]:
+            return next(self._entries)
+
+        def __enter__(self) -> Backwards:
+            return self
 
         def __exit__(self, *_: object) -> None:
             pass
@@ -179,11 +223,26 @@ def test_the_sequence_column_can_be_named(tmp_path: Path) -> None:
         pytest.param('file,label\n"a.jpg","fox"\n"b.jpg",deer', id="quoted, no last line end"),
         pytest.param("label,notes,file\nfox,x,a.jpg\ndeer,y,b.jpg\n", id="columns in another order"),
         pytest.param("file,label\na.jpg,fox,more\nb.jpg,deer\n\n", id="a line too long and an empty one"),
+        pytest.param(
+            "\ufefffile;label\r\na.jpg;fox\r\nb.jpg;deer\r\n", id="with semicolons, as Excel writes in Europe"
+        ),
+        pytest.param("file\tlabel\na.jpg\tfox\nb.jpg\tdeer\n", id="with tabs"),
+        pytest.param('file,label,"sex; age; notes"\na.jpg,fox,\nb.jpg,deer,\n', id="semicolons in a column's name"),
+        pytest.param("file,label\ra.jpg,fox\rb.jpg,deer\r", id="with the line ends of an old Mac"),
     ],
 )
 def test_a_csv_as_programs_write_it_is_read(tmp_path: Path, text: str) -> None:
     found = readers.read(csv_file(tmp_path, text))
     assert [(sample.name, sample.label) for sample in found] == [("a.jpg", "fox"), ("b.jpg", "deer")]
+
+
+def test_a_csv_from_windows_has_backslashes_in_its_paths(tmp_path: Path) -> None:
+    photos(tmp_path, "in/a.jpg", "b\\c.jpg")
+    found = readers.read(csv_file(tmp_path, "file,label\nin\\a.jpg,fox\nb\\c.jpg,deer\n"))
+    assert [(each.path, each.name) for each in found] == [
+        (tmp_path / "in" / "a.jpg", "in/a.jpg"),
+        (tmp_path / "b\\c.jpg", "b\\c.jpg"),  # here that is a file's name
+    ]
 
 
 def test_columns_may_have_other_names_in_any_case(tmp_path: Path) -> None:
@@ -259,6 +318,21 @@ def test_two_label_files_are_one_too_many(tmp_path: Path) -> None:
     csv_file(tmp_path, "file,label\na.jpg,fox\n")
     (tmp_path / "coco.json").write_text(json.dumps(COCO))
     with pytest.raises(DataError, match=r"2 label files \(coco.json, labels.csv\), expected one"):
+        readers.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("labels.csv", "file,animal\na.jpg,fox\n", "labels.csv has no column label"),
+        ("labels.json", "[" * 100_000, "labels.json is not JSON"),
+        ("labels.json", '{"images": []}', "expected COCO"),
+    ],
+)
+def test_a_folder_whose_label_file_is_no_use_says_why(tmp_path: Path, name: str, text: str, says: str) -> None:
+    photos(tmp_path, "a.jpg")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=rf"0 labels\. Expected a folder per class.*{says}"):
         readers.read(tmp_path)
 
 
@@ -341,8 +415,6 @@ def _csv(text: str | bytes) -> Callable[[Path], Path]:
         pytest.param(
             _csv("file,animal\na.jpg,fox\n"), "Label may be called species, class", id="no known label column"
         ),
-        pytest.param(_csv("file;label\na.jpg;fox\n"), "no column file, label; found file;label", id="semicolons"),
-        pytest.param(_csv("file;label\na.jpg;fox\n"), "Save it with commas", id="semicolons, and what to do"),
         pytest.param(_csv('file,label\n"a\x00.jpg",fox\n'), "line 2 names the file", id="a name with a zero byte"),
         pytest.param(_csv("file,label,taken\na.jpg,fox,noon\n"), "line 2: taken is 'noon'", id="no time"),
         pytest.param(
@@ -353,9 +425,10 @@ def _csv(text: str | bytes) -> Callable[[Path], Path]:
         pytest.param(_csv("file,label,Label\na.jpg,fox,deer\n"), "'label' twice", id="two label columns"),
         pytest.param(_csv('"a\nb",label\n'), r"found a\\nb, label", id="a column name of two lines"),
         pytest.param(_csv("file,label\n"), "0 labels", id="no lines"),
-        pytest.param(_csv("file,label\na.jpg,fox\nb.jpg, \n"), "without a label", id="a blank label"),
-        pytest.param(_csv("file,label\na.jpg,fox\nb.jpg\n"), "without a label", id="a line cut short"),
-        pytest.param(_csv("file,label\na.jpg,fox\n,deer\n"), "without a file", id="a line without a file"),
+        pytest.param(_csv("file,label\na.jpg,fox\nb.jpg, \n"), "line 3 is without a label", id="a blank label"),
+        pytest.param(_csv("file,label\na.jpg,NA\n"), "without a label, its file is 'a.jpg'", id="a label of R's NA"),
+        pytest.param(_csv("file,label\na.jpg,fox\nb.jpg\n"), "line 3 is without a label", id="a line cut short"),
+        pytest.param(_csv("file,label\na.jpg,fox\n,deer\n"), "line 3 is without a file", id="a line without a file"),
         pytest.param(_csv("label,file\nfox,a.jpg\ndeer\n"), "without a file", id="a line that ends before its file"),
         pytest.param(_csv("file,label\na.jpg,f\xfcchsin\n".encode("latin-1")), "not a CSV file in UTF-8", id="Latin-1"),
         pytest.param(_csv("file,label\n".encode("utf-16")), "not a CSV file in UTF-8", id="UTF-16"),

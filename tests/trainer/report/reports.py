@@ -9,7 +9,8 @@ import numpy as np
 from trainer.answered import Answered
 from trainer.dataset.samples import Unreadable
 from trainer.evaluate import Evaluation, evaluate
-from trainer.report.record import OUT_OF_FOLD, Answer, Epoch, Report, Stage, galleries
+from trainer.history import Epoch
+from trainer.report.record import OUT_OF_FOLD, Answer, Report, Stage, galleries
 from trainer.thresholds import for_precision
 
 LABELS = ("deer", "empty", "fox", "person")
@@ -62,7 +63,6 @@ def report(labels: Sequence[str] = LABELS, *, name: str = "photo", title: str = 
         validation={"probe": 0.91, "fine-tuned": 0.95},
         validation_n=24,
         stages=[Stage("head", epochs(4)), Stage("last blocks", epochs(6), best=5)],
-        probe_loss=0.6,
         settings={"side": 320, "head": ("256", "dropout:0.5"), "cut": None, "refit": True},
         changed={"head": ("256", "dropout:0.5")},
         seconds={"reading photos": 4.2, "fine-tuning": 143.0},

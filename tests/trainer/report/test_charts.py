@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainer.report.reports import answers, epochs, evaluation
+from trainer.history import Epoch
 from trainer.report import charts
 from trainer.report.charts import Chart
-from trainer.report.record import Epoch, Stage
+from trainer.report.record import Stage
 
 
 def points(chart: Chart) -> list[tuple[float, float]]:

@@ -22,10 +22,11 @@ from edge.errors import DataError
 from tests.edge.review.devtools import Chromium
 from tests.trainer.answers import answered
 from tests.trainer.report.reports import LABELS, answers, epochs, evaluation, report
+from trainer.contact_sheet import Tile
 from trainer.dataset.samples import Unreadable
 from trainer.evaluate import Part, evaluate
 from trainer.report import page
-from trainer.report.record import OUT_OF_FOLD, Answer, Gallery, Report, Stage, Tile, galleries
+from trainer.report.record import OUT_OF_FOLD, Answer, Gallery, Report, Stage, galleries
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = "<script>alert(1)</script>"
@@ -160,7 +161,7 @@ def test_animals_called_empty_are_shown_apart() -> None:
     found = evaluate(some, temperature=1.0, thresholds=[0.5, 0.7, 0.5, 0.5])
     lost, worst, _ = galleries(found, lambda i: np.full((9, 9, 3), i, np.uint8))
     assert [tile.lines[-1] for tile in lost.tiles] == ["0.jpg"]
-    assert [(tile.title, int(tile.pixels[0, 0, 0])) for tile in worst.tiles] == [
+    assert [(tile.title, int(np.asarray(tile.picture)[0, 0, 0])) for tile in worst.tiles] == [
         ("person, called empty", 2), ("deer, called empty", 0), ("deer, called empty", 1),
     ]  # fmt: skip
     assert found.figures.animals_called_empty == len(lost.tiles)
@@ -215,12 +216,13 @@ def test_the_page_needs_nothing_but_itself(whole: Elements) -> None:
     assert "url(" not in (ROOT / "trainer/report/page.css").read_text("utf-8")
 
 
-def test_pictures_are_small(whole: Elements) -> None:
-    pixels = np.random.default_rng(0).integers(0, 255, (600, 800, 3), dtype=np.uint8)
+@pytest.mark.parametrize(("shape", "size"), [((600, 800), (200, 150)), ((96, 96), (96, 96))])
+def test_pictures_are_small(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
     some = replace(report(), galleries=[Gallery("", "", [Tile(pixels, "a")])])
     [source] = [str(each["src"]) for each in Elements(page.html(some)).named("img")]
     with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as image:
-        assert (image.format, image.size) == ("JPEG", (200, 150))
+        assert (image.format, image.size) == ("JPEG", size)
 
 
 def test_a_page_with_40_photos_is_quick_and_below_3_mb(tmp_path: Path) -> None:
@@ -269,12 +271,12 @@ def test_the_same_numbers_are_in_the_json_file(tmp_path: Path) -> None:
 def test_what_is_not_finite_or_of_numpy_is_json_all_the_same(tmp_path: Path) -> None:
     broken = [replace(epoch, loss=float("nan"), validation_loss=float("inf")) for epoch in epochs(2)]
     some = replace(
-        report(), stages=[Stage("all", broken)], probe_loss=float("nan"), seconds={"a": np.float64(2.5)},  # type: ignore[dict-item]
+        report(), stages=[Stage("all", broken)], validation={"probe": float("nan")}, seconds={"a": np.float64(2.5)},  # type: ignore[dict-item]
         settings={"side": np.int64(3), "data": tmp_path},
     )  # fmt: skip
     page.write(tmp_path, some)
     found = strict((tmp_path / page.DATA).read_text("utf-8"))
-    assert (found["stages"][0]["epochs"][0]["loss"], found["probe_loss"]) == (None, None)
+    assert (found["stages"][0]["epochs"][0]["loss"], found["validation"]["probe"]) == (None, None)
     assert (found["seconds"], found["settings"]) == ({"a": 2.5}, {"side": 3, "data": str(tmp_path)})
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import matplotlib
+import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from edge import photo as photos
-from edge.errors import PhotoError, one_line
+from edge.errors import DataError, PhotoError, one_line
 from edge.model.preprocess import to_pixels
 from edge.model.spec import InputSpec
 from trainer.dataset.samples import Box
 
+MOST = 24
 WIDTH = 1330
 TILE_WIDTH, TILE_HEIGHT = 312, 234
 _GAP = 10
@@ -24,34 +27,39 @@ _SIZE, _TITLE_SIZE = 14, 22
 _PAPER, _CARD, _EDGE, _INK, _GREY, _MARK = "#ffffff", "#f3f4f6", "#c9ced6", "#16191d", "#5b626d", "#ffb000"
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
+Pixels = npt.NDArray[np.uint8]
+
 
 @dataclass(frozen=True)
 class Tile:
-    """A photo and what is said of it.
+    """A picture and what is said of it.
 
     Attributes:
-        path: where it lies.
+        picture: where the photo lies, or pixels, uint8 (h, w, 3).
         title: a line in bold.
-        lines: more lines, such as its name; what is too long is shortened in the middle.
+        lines: more lines, such as its name; on a sheet, what is too long is shortened in the middle.
         boxes: drawn into it.
     """
 
-    path: Path
+    picture: Path | Pixels
     title: str
     lines: tuple[str, ...] = ()
     boxes: tuple[Box, ...] = ()
 
 
 def write(file: Path, title: str, sets: Sequence[Sequence[Tile]]) -> None:
-    """Draw sets of photos, each set on a card of its own, from left to right and top to bottom.
+    """Draw sets of pictures, each set on a card of its own, from left to right and top to bottom.
 
     Args:
         file: a JPEG.
         title: what is shown.
-        sets: at most four photos of each are shown in a line.
+        sets: the first 24 are shown, and at most four pictures of each, in a line.
+
+    Raises:
+        DataError: the file cannot be written.
     """
     per_line = (WIDTH - 3 * _GAP) // (TILE_WIDTH + _GAP)
-    cards = [list(tiles)[:per_line] for tiles in sets]
+    cards = [list(tiles)[:per_line] for tiles in sets[:MOST]]
     lines = _lines(cards, per_line)
     heights = [max(_card_height(card) for card in line) + _GAP for line in lines]
     top = _TITLE_SIZE + 3 * _GAP
@@ -63,7 +71,39 @@ def write(file: Path, title: str, sets: Sequence[Sequence[Tile]]) -> None:
         for card in line:
             left += _card(sheet, draw, left, top, card, height - _GAP) + _GAP
         top += height
-    sheet.save(file, quality=88)
+    try:
+        sheet.save(file, quality=88)
+    except OSError as error:
+        raise DataError(f"{file} cannot be written: {error.strerror or error}. Choose another folder.") from error
+
+
+def drawn(tile: Tile, width: int, height: int, *, enlarge: bool = True) -> Image.Image:
+    """A tile's picture, upright, with its boxes, as large as fits, or, without ``enlarge``, as it is if it is smaller.
+
+    Raises:
+        PhotoError: the photo cannot be read.
+    """
+    image = _opened(tile.picture)
+    wide, high = _fit(image, width, height, math.inf if enlarge else 1.0)
+    small = Image.fromarray(to_pixels(image, InputSpec(high, wide)))
+    draw = ImageDraw.Draw(small)
+    for box in tile.boxes:
+        right, bottom = min(1.0, box.x + box.width), min(1.0, box.y + box.height)
+        draw.rectangle((box.x * wide, box.y * high, right * wide - 1, bottom * high - 1), outline=_MARK, width=3)
+    return small
+
+
+def _opened(picture: Path | Pixels) -> Image.Image:
+    if isinstance(picture, Path):
+        return photos.open_image(photos.read(picture).data, picture.name)
+    return Image.fromarray(picture)
+
+
+def _fit(image: Image.Image, width: int, height: int, most: float) -> tuple[int, int]:
+    """Width and height of the upright picture inside a space."""
+    wide, high = image.size[::-1] if photos.orientation(image) in _SIDEWAYS else image.size
+    scale = min(width / wide, height / high, most)
+    return max(1, round(wide * scale)), max(1, round(high * scale))
 
 
 def _lines(cards: Sequence[list[Tile]], per_line: int) -> list[list[list[Tile]]]:
@@ -85,7 +125,7 @@ def _card(sheet: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, ca
     draw.rounded_rectangle((left, top, left + width, top + height), 6, _CARD, _EDGE)
     for i, tile in enumerate(card):
         x, y = left + 4 + i * (TILE_WIDTH + 4), top + 4
-        _photo(sheet, draw, x, y, tile)
+        _picture(sheet, draw, x, y, tile)
         y += TILE_HEIGHT + 6
         draw.text((x + 4, y), _fitted(tile.title, bold=True), _INK, _font(_SIZE, bold=True))
         for line in tile.lines:
@@ -94,27 +134,13 @@ def _card(sheet: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, ca
     return width
 
 
-def _photo(sheet: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int, tile: Tile) -> None:
+def _picture(sheet: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int, tile: Tile) -> None:
     try:
-        image = photos.open_image(photos.read(tile.path).data, tile.path.name)
-        width, height = _fit(image)
-        small = Image.fromarray(to_pixels(image, InputSpec(height, width)))
+        small = drawn(tile, TILE_WIDTH, TILE_HEIGHT)
     except PhotoError:
         draw.text((x + 8, y + 8), "cannot be read", _GREY, _font(_SIZE, bold=False))
         return
-    x, y = x + (TILE_WIDTH - width) // 2, y + (TILE_HEIGHT - height) // 2
-    sheet.paste(small, (x, y))
-    for box in tile.boxes:
-        right, bottom = min(1.0, box.x + box.width), min(1.0, box.y + box.height)
-        corners = (x + box.x * width, y + box.y * height, x + right * width - 1, y + bottom * height - 1)
-        draw.rectangle(corners, outline=_MARK, width=3)
-
-
-def _fit(image: Image.Image) -> tuple[int, int]:
-    """Width and height of the upright photo inside a tile."""
-    width, height = image.size[::-1] if photos.orientation(image) in _SIDEWAYS else image.size
-    scale = min(TILE_WIDTH / width, TILE_HEIGHT / height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    sheet.paste(small, (x + (TILE_WIDTH - small.width) // 2, y + (TILE_HEIGHT - small.height) // 2))
 
 
 def _fitted(text: str, *, bold: bool) -> str:
@@ -130,5 +156,7 @@ def _fitted(text: str, *, bold: bool) -> str:
 @cache
 def _font(size: int, *, bold: bool) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib and has Latin, Greek and Cyrillic letters."""
+    import matplotlib  # slow to load, and a report page needs none of it
+
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
