@@ -71,6 +71,12 @@ def log(
 ) -> None:
     """Read and correct the detection log."""
     if context.invoked_subcommand is not None:
+        # Not passed on, since no two of the commands take the same of them; left out, they would seem to have worked.
+        given = {"species": species, "station": station, "since": since, "until": until, "below": below, "limit": limit}
+        given |= {"all-models": all_models or None, "json": as_json or None, "csv": as_csv or None}
+        for name, value in given.items():
+            if value is not None:
+                raise typer.BadParameter(f"--{name} goes behind `{context.invoked_subcommand}`, where it takes one")
         context.obj = (root, db)
         return
     from edge.log.query import Filter
@@ -117,14 +123,15 @@ def log_correct(
     from edge.log import query, store
 
     _, path = _log_of(context, root, db)
-    label = store.clean_words(label, "the label")
-    observation = store.Observation(label, count=count, comment=comment)
     with store.open_for_writing(path, make=False) as opened:  # first, since it brings an older log up to date
         with closing(store.open_for_reading(path)) as connection:
             row, known = query.one(connection, file_id), query.known_labels(connection)
         if row.photo_id is None or row.sha256 is None:
             raise LogError(f"row {file_id} is no photo that can be seen: {row.failure}", code="no photo")
-        opened.add_review(row.sha256, [observation], who or store.user_name())
+        label = opened.spelling(label)
+        opened.add_review(
+            row.sha256, [store.Observation(label, count=count, comment=comment)], who or store.user_name()
+        )
     typer.echo(one_line(f"{row.path}: {row.model_label or 'no detection'} -> {label}"))
     if label not in known:
         say(f"{label!r} is a new label in this log; it knows {', '.join(known)}.")
@@ -198,7 +205,7 @@ def log_shift_time(
 def log_audit(
     context: typer.Context,
     grace: Annotated[
-        float, typer.Option("--grace", metavar="SECONDS", min=0, help="Leave out files that are younger.")
+        float, typer.Option("--grace", metavar="SECONDS", min=0, max=1e9, help="Leave out files that are younger.")
     ] = 0.0,
     root: OwnRoot = None,
     db: Db = None,
@@ -348,10 +355,12 @@ def station_list(root: Root = HERE, db: Db = None, as_json: Json = False) -> Non
 
     deployments = stations.read(stations.path_below(root)).deployments
     path, now = log_path(root, db), datetime.now(UTC)
-    if path.exists():
+    try:
         with closing(store.open_for_reading(path)) as connection:
             found = list(effort.of(connection, deployments, now))
-    else:
+    except LogError as error:
+        if error.code != "no log":
+            raise
         found = [effort.unwatched(each, now) for each in deployments]
     if as_json:
         for each in found:
@@ -477,6 +486,8 @@ def _columns(settings: list[str], **named: str | None) -> dict[str, str]:
         name, equals, text = setting.partition("=")
         if not equals or name not in stations.COLUMNS:
             raise ConfigError(f"--set is {setting!r}, expected COLUMN=TEXT with a column of Camtrap DP.")
+        if name in stations.REQUIRED:
+            raise ConfigError(f"--set is {setting!r}, but {name} has an option of its own; see --help.")
         given[name] = text
     for name, text in given.items():
         stations.COLUMNS[name].check(text, name)

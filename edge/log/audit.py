@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from edge import pathtext
+from edge.log import query
 
 _BATCH = 500
 
@@ -102,10 +103,14 @@ class Audit:
             found: every file below the sources; ``source`` is one of the log's or a new one.
             previews: the folder of the previews; it may not be there.
             troubles: folders that could not be read, filled while ``found`` is read.
+
+        Raises:
+            LogError: the log cannot be read.
         """
-        for finding in self._all(found, previews, troubles):
-            self.counts[finding.kind] += 1
-            yield finding
+        with query.reading():
+            for finding in self._all(found, previews, troubles):
+                self.counts[finding.kind] += 1
+                yield finding
 
     def _all(self, found: Iterable[OnDisk], previews: Path, troubles: Mapping[Path, str]) -> Iterator[Finding]:
         places = self._log.execute("SELECT DISTINCT device, source FROM file ORDER BY source, device").fetchall()

@@ -8,12 +8,14 @@ backlog say nothing about the time between them. Reads only.
 from __future__ import annotations
 
 import sqlite3
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from edge.log import times
+from edge.log import query, times
 from edge.log.stations import Deployment
 
 LEAST_GAP_S = 3600.0
@@ -42,7 +44,7 @@ class Effort:
     Attributes:
         photos: files of the station that were taken in it, copies not counted.
         first_photo, last_photo: ISO 8601 with offset; None without any.
-        days: from its start to its end, or to now.
+        days: from its start to its end, or to now if that is earlier.
         dead: times in which no agent ran and no photo was taken.
         watched: whether an agent ran in it at all; without, nothing is known of dead times.
     """
@@ -67,23 +69,34 @@ class Effort:
 
 
 def of(connection: sqlite3.Connection, deployments: Iterable[Deployment], now: datetime) -> Iterator[Effort]:
-    """The effort of each deployment.
+    """The effort of each deployment, as far as it has gone.
 
     Args:
         now: with a time zone; the end of what still goes on.
+
+    Raises:
+        LogError: the log cannot be read.
     """
     for each in deployments:
-        end = each.end or max(now, each.start)
-        photos, first, last = _photos(connection, each.station, each.start, end)
-        dead, watched = _dead(connection, each, end)
-        days = Span(each.start, end).days
-        yield Effort(each, photos, first, last, days, dead, watched)
+        whole = _until_now(each, now)
+        with query.reading():
+            photos = _photos(connection, each.station, whole)
+            runs = _runs(connection, each.station)
+        watched = any(run.sure and run.start < whole.end and run.end > whole.start for run in runs)
+        gaps = gaps_between(runs, whole.start, whole.end) if watched else ()
+        dead = tuple(gap for gap in gaps if not photos.any_in(gap))
+        yield Effort(each, len(photos.taken_s), photos.first, photos.last, whole.days, dead, watched)
 
 
 def unwatched(deployment: Deployment, now: datetime) -> Effort:
     """The effort where there is no log."""
-    days = Span(deployment.start, deployment.end or max(now, deployment.start)).days
-    return Effort(deployment, 0, None, None, days, (), watched=False)
+    return Effort(deployment, 0, None, None, _until_now(deployment, now).days, (), watched=False)
+
+
+def _until_now(deployment: Deployment, now: datetime) -> Span:
+    """What is over of a deployment: its end can be planned, and nobody has watched what is to come."""
+    end = now if deployment.end is None else min(deployment.end, now)
+    return Span(deployment.start, max(end, deployment.start))
 
 
 def deployment_json(each: Deployment) -> dict[str, Any]:
@@ -114,34 +127,37 @@ def as_json(each: Effort) -> dict[str, Any]:
 
 
 _TAKEN = f"{times.corrected('f')} || f.utc_offset"
-_IN_IT = f"""file f WHERE f.station = :station AND f.duplicate_of IS NULL AND f.taken_source <> 'file'
-  AND julianday({_TAKEN}) >= julianday(:start) AND julianday({_TAKEN}) < julianday(:end)"""
+_IN_IT = f"""
+SELECT taken_s, taken FROM (
+  SELECT round((julianday({_TAKEN}) - {times.EPOCH_DAY}) * 86400.0, 3) AS taken_s, {_TAKEN} AS taken, f.id
+  FROM file f WHERE f.station = :station AND f.duplicate_of IS NULL AND f.taken_source <> 'file')
+WHERE taken_s >= :start_s AND taken_s < :end_s ORDER BY taken_s, id
+"""
 """The files of a station that were taken in a span. By moments, since two cameras may have two offsets."""
 
 
-def _photos(
-    connection: sqlite3.Connection, station: str, start: datetime, end: datetime
-) -> tuple[int, str | None, str | None]:
-    span = {"station": station, "start": start.isoformat(), "end": end.isoformat()}
-    # Beside a lone min() or max() SQLite takes the other columns from the row that has it.
-    count, first, _ = connection.execute(
-        f"SELECT count(*), {_TAKEN}, min(julianday({_TAKEN})) FROM {_IN_IT}", span
-    ).fetchone()
-    last, _ = connection.execute(f"SELECT {_TAKEN}, max(julianday({_TAKEN})) FROM {_IN_IT}", span).fetchone()
-    return count, first, last
+@dataclass(frozen=True)
+class _Photos:
+    """The photos of a deployment: when each was taken, in seconds since 1970 and in this order, and the first and last
+    time as text."""
+
+    taken_s: Sequence[float]
+    first: str | None
+    last: str | None
+
+    def any_in(self, gap: Span) -> bool:
+        after = bisect_left(self.taken_s, gap.start.timestamp())
+        return after < len(self.taken_s) and self.taken_s[after] < gap.end.timestamp()
 
 
-def _any(connection: sqlite3.Connection, station: str, gap: Span) -> bool:
-    span = {"station": station, "start": gap.start.isoformat(), "end": gap.end.isoformat()}
-    return bool(connection.execute(f"SELECT EXISTS (SELECT 1 FROM {_IN_IT})", span).fetchone()[0])
-
-
-def _dead(connection: sqlite3.Connection, deployment: Deployment, end: datetime) -> tuple[tuple[Span, ...], bool]:
-    runs = _runs(connection, deployment.station)
-    if not any(run.sure and run.start < end and run.end > deployment.start for run in runs):
-        return (), False
-    gaps = gaps_between(runs, deployment.start, end)
-    return tuple(gap for gap in gaps if not _any(connection, deployment.station, gap)), True
+def _photos(connection: sqlite3.Connection, station: str, span: Span) -> _Photos:
+    """Read once for all gaps of a deployment: there is no index over stations."""
+    values = {"station": station, "start_s": span.start.timestamp(), "end_s": span.end.timestamp()}
+    taken_s, first, last = array("d"), None, None
+    for seconds, text in connection.execute(_IN_IT, values):
+        taken_s.append(seconds)
+        first, last = first or text, text
+    return _Photos(taken_s, first, last)
 
 
 def _runs(connection: sqlite3.Connection, station: str) -> list[Span]:

@@ -125,17 +125,18 @@ class EventsNear:
     def _each_sum(self, place: str) -> Iterator[int]:
         """What the corrections can add up to at a place; some more do no harm, as one that holds for no photo."""
         shifts = self._log.execute(
-            "SELECT device, source, since_local, until_local, seconds FROM time_shift"
+            "SELECT device, source, station, since_local, until_local, seconds FROM time_shift"
             " WHERE station IS NULL OR station = ?",
             (place,),
         ).fetchall()
-        devices, sources = {None, *(row[0] for row in shifts)}, {None, *(row[1] for row in shifts)}
-        starts = {"", *(row[2] for row in shifts if row[2]), *(row[3] for row in shifts if row[3])}
-        for device, source, start in itertools.product(devices, sources, starts):
+        # None is a device, folder or station that no correction names: a place can be files without a station, too.
+        devices, sources, stations = ({None, *(row[i] for row in shifts)} for i in range(3))
+        starts = {"", *(row[3] for row in shifts if row[3]), *(row[4] for row in shifts if row[4])}
+        for device, source, station, start in itertools.product(devices, sources, stations, starts):
             yield sum(
                 seconds
-                for of_device, of_source, since, until, seconds in shifts
-                if of_device in (None, device) and of_source in (None, source)
+                for of_device, of_source, of_station, since, until, seconds in shifts
+                if of_device in (None, device) and of_source in (None, source) and of_station in (None, station)
                 if (since is None or start >= since) and (until is None or start < until)
             )
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 EVENT_GAP_S = 120.0
 # As edge.model.decide and edge.model.taxonomy spell them; these need numpy.
 EMPTY, PERSON, UNKNOWN, ANIMAL = "empty", "person", "unknown", "animal"
+ALWAYS = (EMPTY, PERSON, UNKNOWN, "setup")
+"""Labels that a person can give whatever the model knows; ``setup`` is the crew at the camera."""
 _NO_ANIMALS = frozenset({PERSON, "vehicle"})
 
 

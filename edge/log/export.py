@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +17,7 @@ from edge.log.independence import Independence
 from edge.log.query import EVERYTHING, Filter, Starts
 
 INDEPENDENT = "independent"
+_SQLITE = b"SQLite format 3\0"
 
 
 def csv_lines(
@@ -48,10 +50,10 @@ def write_csv(path: Path, lines: Iterator[str], *, replace: bool = False) -> int
         How many rows, without the header.
 
     Raises:
-        LogError: the file is there and ``replace`` is not given, or it cannot be written.
+        LogError: the file is there and ``replace`` is not given, it is what is not to be replaced, such as a log, or
+            it cannot be written.
     """
-    if path.exists() and not replace:
-        raise LogError(f"{path} is there already. Name another file, or add --replace.", code="exists")
+    _check_target(path, replace)
     count = -1
 
     def chunks() -> Iterator[bytes]:
@@ -65,3 +67,20 @@ def write_csv(path: Path, lines: Iterator[str], *, replace: bool = False) -> int
     except OSError as error:
         raise LogError(f"{path}: cannot be written: {error.strerror}.") from error
     return count
+
+
+def _check_target(path: Path, replace: bool) -> None:
+    """Whether a file may be made here, or be replaced: never a log or what lies beside one, a folder or a device."""
+    try:
+        if not os.path.lexists(path):
+            return
+        if path.is_symlink() or not path.is_file():
+            raise LogError(f"{path} is no plain file. Name another.", code="target")
+        with path.open("rb") as file:
+            start = file.read(len(_SQLITE))
+    except OSError as error:
+        raise LogError(f"{path}: cannot be written: {error.strerror}.") from error
+    if start == _SQLITE or path.name.endswith(("-wal", "-shm")):
+        raise LogError(f"{path} is a log or a part of one. Name another file.", code="target")
+    if not replace:
+        raise LogError(f"{path} is there already. Name another file, or add --replace.", code="exists")

@@ -69,23 +69,22 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     Never ``immutable``: that would not see what is still in the ``-wal`` file beside it.
 
     Raises:
-        LogError: there is no log, it is no detection log, or comes from another version of Fieldmark.
+        LogError: there is no log (code ``no log``), it may not be read, is no detection log, or comes from another
+            version of Fieldmark.
     """
     _check_is_there(path)
-    if not os.access(path, os.R_OK):
-        raise LogError(f"{path} may not be read by this user. Put `sudo -u fieldmark` before it.", code="denied")
     try:
         connection = connect_read_only(path)
         version = _check_kind(connection, path)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_CANTOPEN:
-            raise LogError(f"{path}: the log cannot be read: {error}.") from error
+            raise LogError(f"{path}: the log cannot be read: {words(error)}") from error
         raise LogError(
             f"{path}: the log cannot be opened here. If its folder is read-only, copy the log and its `-wal` file "
             "together to a folder that you may write to, and open it there."
         ) from error
     except sqlite3.Error as error:
-        raise LogError(f"{path}: the log cannot be read: {error}.") from error
+        raise LogError(f"{path}: the log cannot be read: {words(error)}", code=code(error)) from error
     if version < len(MIGRATIONS):
         raise LogError(f"{path}: the log has version {version}, this Fieldmark reads {len(MIGRATIONS)}. {_UPGRADE}")
     return connection
@@ -103,8 +102,16 @@ _UPGRADE = "Open it once for writing, as `fieldmark log correct` or `fieldmark w
 
 
 def _check_is_there(path: Path) -> None:
-    if not path.is_file():
-        raise LogError(f"{path}: there is no detection log. Run `fieldmark watch` first, or name one by --db.")
+    try:
+        is_there, readable = path.is_file() and path.stat().st_size > 0, os.access(path, os.R_OK)
+    except PermissionError:  # a folder on the way to it may not be entered
+        is_there, readable = True, False
+    if not is_there:
+        raise LogError(
+            f"{path}: there is no detection log. Run `fieldmark watch` first, or name one by --db.", code="no log"
+        )
+    if not readable:
+        raise LogError(f"{path} may not be read by this user. Put `sudo -u fieldmark` before it.", code="denied")
 
 
 def _make_folder(folder: Path) -> None:
@@ -174,9 +181,21 @@ def ours(path: Path) -> Iterator[None]:
     except sqlite3.IntegrityError as error:
         raise LogError(f"{path}: the log does not take this: {error}.", code="refused") from error
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension
-        word = "damaged" if code == sqlite3.SQLITE_CORRUPT else None
-        raise LogError(f"{path}: {error}. {CURES.get(code, '')}".rstrip(), code=word) from error
+        raise LogError(f"{path}: {words(error)}", code=code(error)) from error
+
+
+def words(error: sqlite3.Error) -> str:
+    """An error of SQLite as sentences: what it is, and what to do where that is known."""
+    return f"{error}. {CURES.get(_kind(error), '')}".rstrip()
+
+
+def code(error: sqlite3.Error) -> str | None:
+    """The stable word for an error of SQLite, where it has one."""
+    return "damaged" if _kind(error) == sqlite3.SQLITE_CORRUPT else None
+
+
+def _kind(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension
 
 
 CURES = {

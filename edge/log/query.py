@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from edge.errors import ConfigError, LogError
-from edge.log import events, times
+from edge.errors import LogError
+from edge.log import events, opening, times
 from edge.log.event_index import EventIndex
 from edge.log.event_near import EventsNear
 
@@ -152,7 +152,7 @@ class Filter:
     def __post_init__(self) -> None:
         """Refuse a time that is none, and what no log can hold: :class:`edge.errors.ConfigError`."""
         for name in ("since", "until"):
-            if text := getattr(self, name):
+            if (text := getattr(self, name)) is not None:
                 _moment(text, name)
         for name in ("species", "station"):
             if (text := getattr(self, name)) is not None:
@@ -169,17 +169,16 @@ STATES = {
 }
 """Sets of photos that the review page shows, as conditions."""
 
-ALWAYS = (events.EMPTY, events.PERSON, "unknown", "setup")
-"""Labels that a person can give whatever the model knows; ``setup`` is the crew at the camera."""
-
 
 def join(source: str, path: str) -> str:
     """A source folder and a path below it as one path."""
     return f"{source.rstrip('/')}/{path}"
 
 
-# e is the file before this one in the order of names, see times.is_backwards. The last line: an unreadable file whose
-# path was read well later is answered for by that later row.
+# An unreadable file whose path was read well later is answered for by that later row.
+_SHOWN = "NOT (f.photo_id IS NULL AND f.failure_closed_utc IS NOT NULL)"
+
+# e is the file before this one in the order of names, see times.is_backwards.
 _ROWS = f"""
 SELECT f.id, f.device, f.source, f.path, f.station, f.camera, {times.corrected("f")} AS taken_local,
   f.taken_local AS original_local, f.utc_offset, f.taken_source, f.time_flags, f.seen_utc,
@@ -202,15 +201,14 @@ LEFT JOIN classification c ON c.photo_id = f.photo_id
   AND (:all_models OR c.id = (SELECT max(id) FROM classification WHERE photo_id = f.photo_id))
 LEFT JOIN bundle b ON b.digest = c.bundle_digest
 LEFT JOIN review r ON r.id = (SELECT max(id) FROM review WHERE photo_id = f.photo_id)
-WHERE f.id BETWEEN :first_id AND :last_id
-  AND NOT (f.photo_id IS NULL AND f.failure_closed_utc IS NOT NULL)
+WHERE f.id BETWEEN :first_id AND :last_id AND {_SHOWN}
 """
 
 _LABELS = f"""
 SELECT id, coalesce(station, device || ':' || source), coalesce(person_label, model_label) AS label,
   (julianday(taken_local || utc_offset) - {times.EPOCH_DAY}) * 86400.0
 FROM ({_ROWS}) WHERE first_id IS NULL AND taken_source <> 'file' AND label IS NOT NULL
-ORDER BY id LIMIT :most
+ORDER BY id
 """
 
 
@@ -231,14 +229,16 @@ def rows(
         LogError: the log cannot be read.
     """
     where, values = _where(wanted)
+    connection.create_function("folded", 1, _folded, deterministic=True)
+    last_id = _last_id(connection)
     if wanted.newest is not None and wanted.newest <= _FEW:
-        yield from _newest(connection, where, values, _Beyond(starts or {}, EventsNear(connection, event_gap_s)))
+        beyond = _Beyond(starts or {}, EventsNear(connection, event_gap_s))
+        yield from _newest(connection, where, values, beyond, last_id)
         return
     with reading():
-        last_id = connection.execute("SELECT coalesce(max(id), 0) FROM file").fetchone()[0]
         index = EventIndex(connection, event_gap_s)
     with closing(index):
-        after = (0, -1) if wanted.newest is None else _before_newest(connection, where, values)
+        after = (0, -1) if wanted.newest is None else _before_newest(connection, where, values, last_id)
         blocks = _batches(connection, where, values, _Beyond(starts or {}, index), after, last_id)
         yield from itertools.islice(itertools.chain.from_iterable(blocks), wanted.newest)
 
@@ -248,14 +248,10 @@ def labels(connection: sqlite3.Connection) -> Iterator[list[tuple[int, str, str,
 
     The time is in seconds since 1970, by the camera; files of which only their own time is known are left out.
     """
-    first_id = 0
-    while True:
+    for span in reversed(list(_spans_back(_last_id(connection)))):
         with reading():
-            found = connection.execute(_LABELS, _DEFAULTS | {"first_id": first_id, "most": _BATCH}).fetchall()
+            found = connection.execute(_LABELS, _DEFAULTS | span).fetchall()
         yield found
-        if len(found) < _BATCH:
-            return
-        first_id = found[-1][0] + 1
 
 
 def shots(connection: sqlite3.Connection, event: events.Group) -> list[events.Shot]:
@@ -287,10 +283,16 @@ def to_review(connection: sqlite3.Connection, state: str, *, skip: int = 0, most
 
 
 def count_states(connection: sqlite3.Connection) -> dict[str, int]:
-    """How many photos are in each of :data:`STATES`."""
+    """How many photos are in each of :data:`STATES`: counted anew after each correction, so no more than that is
+    read of a row."""
     sums = ", ".join(f"coalesce(sum({condition}), 0)" for condition in STATES.values())
     with reading():
-        found = connection.execute(f"SELECT {sums} FROM ({_ROWS}) WHERE first_id IS NULL", _DEFAULTS).fetchone()
+        found = connection.execute(
+            f"SELECT {sums} FROM (SELECT f.photo_id,"
+            " iif(f.failure_closed_utc IS NULL, f.failure_reason, NULL) AS failure,"
+            " (SELECT max(id) FROM review WHERE photo_id = f.photo_id) AS review_id"
+            f" FROM file f WHERE f.duplicate_of IS NULL AND {_SHOWN})"
+        ).fetchone()
     return dict(zip(STATES, found, strict=True))
 
 
@@ -334,7 +336,7 @@ def known_labels(connection: sqlite3.Connection) -> list[str]:
         from_models = connection.execute("SELECT labels FROM bundle").fetchall()
         from_people = connection.execute("SELECT DISTINCT label FROM observation").fetchall()
     labels = {label for row in from_models for label in json.loads(row[0])} | {row[0] for row in from_people}
-    return sorted(labels - set(ALWAYS), key=str.casefold) + list(ALWAYS)
+    return sorted(labels - set(events.ALWAYS), key=str.casefold) + list(events.ALWAYS)
 
 
 @dataclass(frozen=True)
@@ -366,7 +368,7 @@ def reading() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise LogError(f"the log cannot be read: {error}.") from error
+        raise LogError(f"the log cannot be read: {opening.words(error)}", code=opening.code(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,20 +406,43 @@ def _batches(
         after = (found[-1].id, found[-1].classification_id) if len(found) == _BATCH else (span_end + 1, -1)
 
 
-def _before_newest(connection: sqlite3.Connection, where: str, values: dict[str, Any]) -> tuple[int, int]:
-    """After which row and model the newest ones begin."""
+def _last_id(connection: sqlite3.Connection) -> int:
     with reading():
-        first = connection.execute(
-            f"SELECT id, classification_id FROM ({_ROWS}) WHERE {where}"
-            " ORDER BY id DESC, classification_id DESC LIMIT 1 OFFSET :newest - 1",
-            values,
-        ).fetchone()
-    return (first[0], first[1] - 1) if first else (0, -1)
+        return int(connection.execute("SELECT coalesce(max(id), 0) FROM file").fetchone()[0])
 
 
-def _newest(connection: sqlite3.Connection, where: str, values: dict[str, Any], beyond: _Beyond) -> list[Row]:
+def _spans_back(last_id: int) -> Iterator[dict[str, int]]:
+    """The rows of a log in spans that one statement reads quickly, the last ones first."""
+    for end in range(last_id, 0, -_SPAN):
+        yield {"first_id": max(end - _SPAN + 1, 1), "last_id": end}
+
+
+def _before_newest(connection: sqlite3.Connection, where: str, values: dict[str, Any], last_id: int) -> tuple[int, int]:
+    """After which row and model the newest ones begin."""
+    first, left = (1, 0), values["newest"]
+    statement = (
+        f"SELECT id, classification_id FROM ({_ROWS}) WHERE {where}"
+        " ORDER BY id DESC, classification_id DESC LIMIT :newest"
+    )
+    for span in _spans_back(last_id):
+        with reading():
+            found = connection.execute(statement, values | span | {"newest": left}).fetchall()
+        first, left = found[-1] if found else first, left - len(found)
+        if not left:
+            break
+    return first[0], first[1] - 1
+
+
+def _newest(
+    connection: sqlite3.Connection, where: str, values: dict[str, Any], beyond: _Beyond, last_id: int
+) -> list[Row]:
     statement = f"SELECT * FROM ({_ROWS}) WHERE {where} ORDER BY id DESC, classification_id DESC LIMIT :newest"
-    return _fetch(connection, f"SELECT * FROM ({statement}) ORDER BY id, classification_id", values, beyond)
+    found: list[Row] = []
+    for span in _spans_back(last_id):
+        found += _fetch(connection, statement, values | span | {"newest": values["newest"] - len(found)}, beyond)
+        if len(found) == values["newest"]:
+            break
+    return found[::-1]
 
 
 def _fetch(
@@ -467,8 +492,8 @@ def _where(wanted: Filter) -> tuple[str, dict[str, Any]]:
     values = _DEFAULTS | {"all_models": wanted.all_models, "newest": wanted.newest}
     terms = ["1"]
     if wanted.species is not None:
-        terms.append("coalesce(person_label, model_label) = :species COLLATE NOCASE")
-        values["species"] = " ".join(unicodedata.normalize("NFC", wanted.species).split())
+        terms.append("folded(coalesce(person_label, model_label)) = :species")
+        values["species"] = _folded(" ".join(unicodedata.normalize("NFC", wanted.species).split()))
     if wanted.station is not None:
         terms.append("station = :station")
         values["station"] = wanted.station
@@ -482,13 +507,13 @@ def _where(wanted: Filter) -> tuple[str, dict[str, Any]]:
     return " AND ".join(terms), values
 
 
+def _folded(label: str | None) -> str | None:
+    """A label without its case, in every alphabet: SQLite's own NOCASE knows the letters of English alone."""
+    return label and label.casefold()
+
+
 def _moment(text: str, name: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(
-            f"{name} is {text!r}, expected a date or time such as 2024-05-01 or 2024-05-01T06:00."
-        ) from error
+    return times.parse(text, name, "a date or time such as 2024-05-01 or 2024-05-01T06:00")
 
 
 def _time(text: str, comparison: str, name: str, values: dict[str, Any]) -> str:
@@ -499,7 +524,7 @@ def _time(text: str, comparison: str, name: str, values: dict[str, Any]) -> str:
             moment += timedelta(days=1)
         except OverflowError:  # the calendar's last day
             moment = datetime.max
-    values[name] = moment.isoformat()
+    values[name] = times.as_camera(moment) if moment.tzinfo is None else moment.isoformat()
     if moment.tzinfo is None:
         return f"taken_local {comparison} :{name}"
     return f"julianday(taken_local || utc_offset) {comparison} julianday(:{name})"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
 from edge.errors import ConfigError
-from edge.log import times
+from edge.log import query, times
 from edge.log.store import TimeShift
 
 _DAY = len("2024-05-01")
@@ -68,14 +68,20 @@ def make(
 
 
 def touched(connection: sqlite3.Connection, shift: TimeShift) -> Touched:
-    """What a correction will do."""
-    count, before = connection.execute(
-        f"SELECT count(*), min({times.corrected('f')}) FROM file f WHERE (:station IS NULL OR station = :station)"
-        " AND (:device IS NULL OR device = :device) AND (:source IS NULL OR source = :source)"
-        " AND (:since_local IS NULL OR taken_local >= :since_local)"
-        " AND (:until_local IS NULL OR taken_local < :until_local) AND (:file_times OR taken_source <> 'file')",
-        asdict(shift),
-    ).fetchone()
+    """What a correction will do.
+
+    Raises:
+        ConfigError: it goes beyond the calendar.
+        LogError: the log cannot be read.
+    """
+    with query.reading():
+        count, before = connection.execute(
+            f"SELECT count(*), min({times.corrected('f')}) FROM file f WHERE (:station IS NULL OR station = :station)"
+            " AND (:device IS NULL OR device = :device) AND (:source IS NULL OR source = :source)"
+            " AND (:since_local IS NULL OR taken_local >= :since_local)"
+            " AND (:until_local IS NULL OR taken_local < :until_local) AND (:file_times OR taken_source <> 'file')",
+            asdict(shift),
+        ).fetchone()
     if before is None:
         return Touched(0, None, None)
     try:
@@ -86,21 +92,26 @@ def touched(connection: sqlite3.Connection, shift: TimeShift) -> Touched:
 
 
 def listed(connection: sqlite3.Connection) -> list[Written]:
-    """Every correction, the oldest first."""
-    rows = connection.execute(
-        "SELECT id, created_utc, file_times, seconds, reason, who, station, since_local, until_local, device, source"
-        " FROM time_shift ORDER BY id"
-    )
+    """Every correction, the oldest first.
+
+    Raises:
+        LogError: the log cannot be read.
+    """
+    with query.reading():
+        rows = connection.execute(
+            "SELECT id, created_utc, file_times, seconds, reason, who, station, since_local, until_local, device,"
+            " source FROM time_shift ORDER BY id"
+        ).fetchall()
     return [Written(row[0], replace(TimeShift(*row[3:]), file_times=bool(row[2])), row[1]) for row in rows]
 
 
 def _local(text: str, name: str, *, end: bool = False) -> str:
     try:
-        found = datetime.fromisoformat(text)
+        found = times.parse(text, name, "a day or time such as 2024-05-01T06:00")
         if end and len(text) <= _DAY:
             found += timedelta(days=1)
-    except (ValueError, OverflowError) as error:
-        raise ConfigError(f"{name} is {text!r}, expected a day or time such as 2024-05-01T06:00.") from error
+    except OverflowError as error:
+        raise ConfigError(f"{name} is {text!r}, the calendar's last day; leave it out.") from error
     if found.tzinfo is not None:
         raise ConfigError(f"{name} is {text!r}; leave the offset out: it is the camera's own clock as it was.")
-    return found.isoformat()
+    return times.as_camera(found)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from edge import durable
 from edge.errors import ConfigError, nearest
+from edge.log import times
 
 FILE = Path("etc", "fieldmark", "deployments.csv")
 MAX_BYTES = 4 * 2**20
@@ -26,6 +27,7 @@ MODE = 0o600
 """Where the cameras stand is worth stealing, and so is what they see."""
 
 _MOST_TEXT = 1000
+_YEARS = range(1900, 2200)
 _MISSING = frozenset({"", "NA", "NaN", "nan"})
 _BOM = b"\xef\xbb\xbf"
 _FEATURES = (
@@ -209,10 +211,9 @@ def moment(text: str, where: str) -> datetime:
     Raises:
         ConfigError: it is none, or has no offset.
     """
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(f"{where} is {text!r}, expected a time such as 2024-05-01T10:00:00+01:00.") from error
+    found = times.parse(text, where, "a time such as 2024-05-01T10:00:00+01:00")
+    if found.year not in _YEARS:  # a slip, or the end of time instead of an empty cell
+        raise ConfigError(f"{where} is {text!r}, expected a year from {_YEARS[0]} to {_YEARS[-1]}.")
     if found.tzinfo is None:
         whole = text if len(text) > len("2024-05-01") else f"{text}T00:00"
         raise ConfigError(
@@ -241,7 +242,7 @@ def _check_header(names: list[str], where: str) -> None:
             raise ConfigError(f"{where}: {name!r} is no column of Camtrap DP. The nearest is {near}.", code="column")
         if names.count(name) > 1:
             raise ConfigError(f"{where}: there are two columns {name}.", code="column")
-    missing = [name for name in _REQUIRED if name not in names]
+    missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise ConfigError(f"{where}: the header lacks {', '.join(missing)}.", code="column")
 
@@ -250,12 +251,14 @@ def _deployment(names: Sequence[str], cells: list[str], where: str, *, decimal_c
     if any(cells[len(names) :]):
         raise ConfigError(f"{where}: {len(cells)} cells, but the header has {len(names)}. Is a comma not quoted?")
     texts = {name: cell for name, cell in zip(names, cells, strict=False) if cell not in _MISSING}
-    for name in _REQUIRED:
+    for name in REQUIRED:
         if name not in texts and name != "deploymentEnd":
             raise ConfigError(f"{where}: {name} is empty, expected {COLUMNS[name].expected}.")
     for name, text in texts.items():
         if decimal_comma and COLUMNS[name].number:
             texts[name] = text.replace(",", ".")
+        if COLUMNS[name] is _YES_OR_NO:
+            texts[name] = text.lower()  # spreadsheets write TRUE
         COLUMNS[name].check(texts[name], f"{where}: {name}")
     start = moment(texts.pop("deploymentStart"), f"{where}: deploymentStart")
     end = texts.pop("deploymentEnd", None)
@@ -389,4 +392,5 @@ COLUMNS: dict[str, Column] = {
     "deploymentComments": _TEXT,
 }
 """The columns of Camtrap DP 1.0.2, in its order."""
-_REQUIRED = ("deploymentID", "locationID", "latitude", "longitude", "deploymentStart", "deploymentEnd")
+REQUIRED = ("deploymentID", "locationID", "latitude", "longitude", "deploymentStart", "deploymentEnd")
+"""Those that each deployment has; the last may be empty."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from edge.errors import LogError
-from edge.log import opening, times
+from edge.log import events, opening, times
 from edge.log.opening import BELOW_ROOT as BELOW_ROOT
 from edge.log.opening import BUSY_TIMEOUT_MS as BUSY_TIMEOUT_MS
 from edge.log.opening import connect_read_only as connect_read_only
@@ -269,10 +269,11 @@ def clean_words(text: str, what: str, most: int = MOST_WORDS) -> str:
 
 
 def _clean(seen: Observation) -> Observation:
+    """All but the label, which :meth:`Log.spelling` cleans."""
     if not 1 <= seen.count <= MOST_COUNT:
         raise LogError(f"the count is {seen.count}, expected 1 to {MOST_COUNT}.", code="count")
     comment = None if seen.comment is None else clean_words(seen.comment, "the comment", MOST_COMMENT)
-    return replace(seen, label=clean_words(seen.label, "the label"), comment=comment)
+    return replace(seen, comment=comment)
 
 
 def user_name() -> str:
@@ -462,7 +463,7 @@ class Log:
         """
         if not observations:
             raise LogError("a review needs at least one observation; write `empty` where nothing is to be seen.")
-        observations = [_clean(each) for each in observations]
+        observations = [replace(_clean(each), label=self.spelling(each.label)) for each in observations]
         who = clean_words(who, "who reviewed")
         with self._transaction():
             photo = self._db.execute("SELECT id FROM photo WHERE sha256 = ?", (photo_sha256,)).fetchone()
@@ -472,6 +473,21 @@ class Log:
             for observation in observations:
                 self._insert("observation", review_id=review, **asdict(observation))
         return review
+
+    def spelling(self, label: str) -> str:
+        """A label that a person typed, in its one spelling: that of the fixed words, else of a model of this log, in
+        whatever case it was typed; else as it was typed. ``Person`` would not be the person that events look for.
+
+        Raises:
+            LogError: it is empty or too long, or the log cannot be read.
+        """
+        label = clean_words(label, "the label")
+        with opening.ours(self.path):
+            rows = self._db.execute("SELECT labels FROM bundle").fetchall()
+        known = [*events.ALWAYS, *(name for row in rows for name in json.loads(row[0]))]
+        if label in known:
+            return label
+        return next((name for name in known if name.casefold() == label.casefold()), label)
 
     def set_preview(self, photo_sha256: str, state: str) -> None:
         """Write what became of a photo's preview, in the words of :class:`PhotoFacts`."""
@@ -739,10 +755,12 @@ class Log:
     def _try_again(self, known: Seen, photo_id: int | None, failure: Failure | None) -> None:
         """Bring the row of a failed file up to date. A row that is good already stays as it is."""
         open_failure = "WHERE id = :file_id AND failure_code IS NOT NULL AND failure_closed_utc IS NULL"
-        self._db.execute(
-            f"UPDATE file SET photo_id = coalesce(:photo_id, photo_id), duplicate_of = :first {open_failure}",
-            {"photo_id": photo_id, "first": self._first_file(photo_id, but=known.file_id), "file_id": known.file_id},
-        )
+        if photo_id is not None:  # where it was known already, this file can be the one that others are copies of
+            self._db.execute(
+                f"UPDATE file SET photo_id = :photo_id, duplicate_of = :first {open_failure}"
+                " AND photo_id IS NOT :photo_id",
+                {"photo_id": photo_id, "first": self._first_file(photo_id), "file_id": known.file_id},
+            )
         if failure is None:
             self._db.execute(f"UPDATE file SET tries = tries + 1 {open_failure}", {"file_id": known.file_id})
             return
@@ -752,8 +770,11 @@ class Log:
         assignments = ", ".join(f"{name} = :{name}" for name in columns)
         self._db.execute(f"UPDATE file SET {assignments} {open_failure}", columns | {"file_id": known.file_id})
 
-    def _first_file(self, photo_id: int | None, but: int = 0) -> int | None:
-        found = self._db.execute("SELECT min(id) FROM file WHERE photo_id = ? AND id <> ?", (photo_id, but)).fetchone()
+    def _first_file(self, photo_id: int | None) -> int | None:
+        """The one file of a photo that is a copy of no other."""
+        found = self._db.execute(
+            "SELECT min(id) FROM file WHERE photo_id = ? AND duplicate_of IS NULL", (photo_id,)
+        ).fetchone()
         return None if found[0] is None else int(found[0])
 
     def _classification(self, photo_id: int, detection: Detection) -> None:

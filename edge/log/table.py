@@ -129,7 +129,7 @@ def csv_lines(columns: Sequence[str], objects: Iterable[dict[str, Any]]) -> Iter
 
 @dataclass
 class Summary:
-    """Counts per label, filled while rows go by.
+    """Counts per label, filled while rows go by; the rows of one file, one per model, follow each other.
 
     Attributes:
         photos: files per label; copies of a photo are not counted again.
@@ -141,6 +141,8 @@ class Summary:
     copies: int = 0
     photos: dict[str, int] = field(default_factory=dict)
     events: dict[str, bytearray] = field(default_factory=dict)
+    _file_id: int = 0
+    _its_labels: set[str] = field(default_factory=set)
 
     def counting(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The same rows, counted as they go by."""
@@ -150,14 +152,20 @@ class Summary:
 
     def add(self, row: Row) -> None:
         """Count a row."""
+        if row.id != self._file_id:
+            self._file_id, self._its_labels = row.id, set()
+            self._add_file(row)
+        if row.label and not row.duplicate_of and row.label not in self._its_labels:
+            self._its_labels.add(row.label)
+            self.photos[row.label] = self.photos.get(row.label, 0) + 1
+            _set_bit(self.events.setdefault(row.label, bytearray()), row.event_number)
+
+    def _add_file(self, row: Row) -> None:
         self.files += 1
         if row.failure:
             self.failed += 1
         elif row.duplicate_of:
             self.copies += 1
-        if row.label and not row.duplicate_of:
-            self.photos[row.label] = self.photos.get(row.label, 0) + 1
-            _set_bit(self.events.setdefault(row.label, bytearray()), row.event_number)
 
     def lines(self) -> list[str]:
         """The counts as text, the most frequent label first."""

@@ -61,6 +61,27 @@ def check_text(text: str, name: str) -> None:
         raise ConfigError(f"{name} is {ascii(text)[:120]}, expected text in UTF-8.") from error
 
 
+def parse(text: str, what: str, example: str) -> datetime:
+    """A day or time as people type it, in ISO 8601.
+
+    Raises:
+        ConfigError: it is none. So is ``2024-05-01+01:00``, which Python takes for one o'clock.
+    """
+    try:
+        if not re.fullmatch(r"[\dW-]{7,10}([ Tt].+)?", text, re.ASCII):
+            raise ValueError
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"{what} is {text!r}, expected {example}.") from error
+
+
+def as_camera(moment: datetime) -> str:
+    """A time as text that compares with what a camera wrote as the times do: ``.5`` and not ``.500000``, which comes
+    after the ``.5`` of a camera."""
+    text = moment.isoformat()
+    return text.rstrip("0") if "." in text else text
+
+
 def seconds(text: str) -> int:
     """A difference such as ``+01:00:00``, ``-1d02:30`` or ``+3d`` in seconds.
 
@@ -98,10 +119,13 @@ def flags(
         starts: the station's first deployment; None where it is not known.
     """
     found = []
-    if _is_reset(local) or (starts is not None and datetime.fromisoformat(local + utc_offset) < starts):
+    reset = _is_reset(local)
+    if reset or (starts is not None and datetime.fromisoformat(local + utc_offset) < starts):
         found.append(CLOCK_RESET)
-    # Most photos are older by days than the row, so texts decide nearly always.
-    if seen_utc[:4] >= _SOFTWARE_YEAR and local[:10] >= seen_utc[:10]:
+    # Most photos are older by days than the row, so texts decide nearly always. West of Greenwich the camera's day can
+    # be the one before.
+    can_be = local[:10] >= seen_utc[:10] or utc_offset[0] == "-"
+    if not reset and can_be and seen_utc[:4] >= _SOFTWARE_YEAR:
         moment = datetime.fromisoformat(local + utc_offset)
         if moment > datetime.fromisoformat(seen_utc) + _FUTURE_BY["offset-assumed" in written]:
             found.append(FUTURE)

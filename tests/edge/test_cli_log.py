@@ -98,6 +98,36 @@ def test_correction_brings_an_older_log_up_to_date(
     assert device("log", "--db", path).code == 0
 
 
+# A damaged log
+
+
+@pytest.mark.parametrize(
+    ("table", "arguments"),
+    [
+        ("file", ["log", "--json"]),
+        ("file", ["log", "audit"]),
+        ("file", ["log", "shift-time", "--by", "+01:00:00", "--reason", "slow"]),
+        ("file", ["log", "correct", "1", "deer"]),
+        ("file", ["station", "list"]),
+        ("time_shift", ["log", "shift-time", "--list"]),
+        ("agent_run", ["station", "list"]),
+    ],
+)
+def test_damaged_log_is_called_so(device: Device, table: str, arguments: list[str]) -> None:
+    station(device, "add", *BEECH)
+    path = device.root / "var/lib/fieldmark/log.db"
+    with closing(sqlite3.connect(path)) as opened:
+        opened.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        [page] = opened.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        [size] = opened.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    end = device(*arguments, "--root", device.root)
+    assert (end.code, len(end.err.splitlines())) == (1, 1)
+    assert "The log is damaged. Set it and its -wal file aside" in end.err
+
+
 def test_correction_makes_no_log(device_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     device = Device(device_root, tmp_path, capsys)
     end = device("log", "correct", "1", "deer", "--db", tmp_path / "none.db")
@@ -177,6 +207,15 @@ def test_station_is_added_listed_closed_and_goes_on(device: Device) -> None:
     assert written["deploymentComments"] == "battery changed"
 
 
+def test_stations_are_listed_before_there_is_a_log(
+    device_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = Device(device_root, tmp_path, capsys)
+    assert station(device, "add", *BEECH).code == 0
+    [found] = station(device, "list", "--json").objects
+    assert (found["photos"], found["dead_days"]) == (0, None)
+
+
 def test_photo_from_before_its_station_is_flagged(device: Device) -> None:
     later = [*BEECH[:-1], "2023-12-01T10:00:00+01:00"]
     assert station(device, "add", *later).code == 0
@@ -209,6 +248,21 @@ def test_spreadsheet_with_a_fault_stops_no_reading_of_the_log(device: Device) ->
         pytest.param(["log", "--station", "caf\udce9"], 2, "expected text in UTF-8", id="a name in another encoding"),
         pytest.param(["log", "export", "--format", "pdf", "--out", "x"], 2, "expected csv", id="an unknown format"),
         pytest.param(["log", "export", "--out", "x", "--independence", "1"], 2, "30m", id="no interval"),
+        pytest.param(
+            ["log", "--species", "fox", "export", "--out", "x"], 2, "--species goes behind `export`", id="too early"
+        ),
+        pytest.param(["log", "--json", "show", "1"], 2, "--json goes behind `show`", id="a form that is too early"),
+        pytest.param(["log", "--since", ""], 2, "since is ''", id="an empty time"),
+        pytest.param(["log", "audit", "--grace", "inf"], 2, "--grace", id="seconds without end"),
+        pytest.param(
+            ["log", "shift-time", "--by", "+01:00", "--reason", "x", "--since", "2024-05-01+01:00"],
+            2,
+            "--since is '2024-05-01+01:00'",
+            id="a day with an offset",
+        ),
+        pytest.param(
+            ["station", "add", *BEECH, "--set", "latitude=7"], 2, "has an option of its own", id="a value given twice"
+        ),
         pytest.param(["log", "audit", "--db", "none.db"], 1, "there is no detection log", id="no log to audit"),
     ],
 )

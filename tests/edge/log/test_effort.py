@@ -93,6 +93,39 @@ def test_open_deployment_lasts_until_now(connection: sqlite3.Connection) -> None
     assert effort.as_json(found)["end"] is None
 
 
+def test_end_that_is_planned_counts_no_day_that_is_still_to_come(connection: sqlite3.Connection) -> None:
+    planned = Deployment("d", "beech", 1.0, 2.0, START, START + 100 * DAY)
+    now = START + 12 * DAY
+    [found] = effort.of(connection, [planned], now)
+    assert (found.days, found.dead_days) == (12, 4)
+    assert effort.unwatched(planned, now).days == 12
+    assert effort.unwatched(planned, START - DAY).days == 0
+
+
+def test_many_gaps_cost_no_more_than_one(connection: sqlite3.Connection, path: Path) -> None:
+    """A device that sleeps every night has hundreds; the log is read once, not once for each."""
+
+    def reads() -> int:
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
+        [_] = effort.of(connection, [BEECH], START + 99 * DAY)
+        connection.set_trace_callback(None)
+        return len(statements)
+
+    before = reads()
+    with store.open_for_writing(path) as log:
+        log._db.execute("DELETE FROM agent_run")
+        for hours in range(0, 240, 3):
+            log.add_run("dev", version="1", model_digest=None, boot_id=None, clock_ok=True)
+            at = (START + timedelta(hours=hours)).isoformat()
+            log._db.execute(
+                "UPDATE agent_run SET started_utc = ?, alive_utc = ? WHERE id = last_insert_rowid()", (at, at)
+            )
+    [found] = effort.of(connection, [BEECH], START + 99 * DAY)
+    assert len(found.dead) > 70
+    assert reads() == before
+
+
 def test_without_any_run_nothing_is_known_of_dead_times(connection: sqlite3.Connection) -> None:
     earlier = Deployment("d", "beech", 1.0, 2.0, START - 30 * DAY, START - 20 * DAY)
     [found] = effort.of(connection, [earlier], START)

@@ -181,6 +181,16 @@ def test_time_that_a_correction_moves_out_of_the_calendar_stays_as_it_was(tmp_pa
         assert len(EventsNear(connection, GAP_S).event_with(2).moments) == 3
 
 
+def test_correction_of_a_station_is_not_for_files_without_one_though_both_are_one_place(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    fill(path, [(None, "dev", "/a", i, "+00:00", "exif", i) for i in range(3)])
+    with store.open_for_writing(path) as log:
+        log.add_shift(TimeShift(-3_600, "slow", "Ada", station="dev:/a"))
+        log.add_shift(TimeShift(-100, "slow", "Ada"))
+    with closing(store.open_for_reading(path)) as connection:
+        compare(connection, 3, GAP_S)
+
+
 def test_events_of_some_files_hold_no_others(tmp_path: Path) -> None:
     """Two rows that are far apart, as a rare species is, take nothing of what lies between into memory."""
     fill(tmp_path / "log.db", [("beech", "dev", "/a", i * 500, "+00:00", "exif", i) for i in range(50)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import closing
@@ -155,6 +156,28 @@ def test_file_that_is_there_is_replaced_only_on_request(tmp_path: Path) -> None:
     assert out.read_bytes() == b"mine"
     export.write_csv(out, iter(["a"]), replace=True)
     assert out.read_bytes() == b"a\r\n"
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+def test_export_never_replaces_a_log(path: Path, end: str) -> None:
+    with store.open_for_writing(path) as log:
+        log.add_review(f"{0:064}", [Observation("fox")], "Ada")
+        target = Path(f"{path}{end}")
+        before = target.read_bytes()
+        with pytest.raises(LogError, match="is a log or a part of one") as refused:
+            export.write_csv(target, iter(["a"]), replace=True)
+        assert refused.value.code == "target"
+        assert target.read_bytes() == before
+
+
+def test_export_replaces_nothing_but_a_plain_file(tmp_path: Path) -> None:
+    """Such as ``/dev/null`` or ``/dev/stdout``, which root could replace by a file."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("elsewhere.csv")
+    for target in (tmp_path, tmp_path / "pipe", tmp_path / "link", Path(".")):
+        with pytest.raises(LogError, match="no plain file"):
+            export.write_csv(target, iter(["a"]), replace=True)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "pipe"]
 
 
 def test_long_log_streams_with_flat_memory(tmp_path: Path) -> None:

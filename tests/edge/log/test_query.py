@@ -73,6 +73,10 @@ def names(connection: sqlite3.Connection, wanted: Filter) -> list[str]:
         pytest.param(Filter(since="2024-05-01T06:01", until="2024-05-01T23:30:00"), "b", id="between two times"),
         pytest.param(Filter(since="2024-05-01T23:00:00+00:00"), "def", id="a time with offset is a moment"),
         pytest.param(Filter(since="2024-05-02T18:59:00Z"), "e", id="other offsets are converted"),
+        pytest.param(Filter(since="2024-05-02T12:00:00.25"), "e", id="from a part of a second on"),
+        pytest.param(
+            Filter(since="2024-05-02T12", until="2024-05-02T12:00:00.250"), "", id="before a part of a second"
+        ),
         pytest.param(Filter(until="9999-12-31"), "abcdef", id="to the last day of the calendar"),
         pytest.param(Filter(newest=2), "ef", id="the newest rows in the usual order"),
         pytest.param(Filter(newest=1, station="beech"), "c", id="the newest of a station"),
@@ -94,7 +98,7 @@ def test_rows_are_the_same_when_they_come_in_many_statements(
         assert list(query.rows(connection)) == whole
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2024-13-01", "1.5.2024"])
+@pytest.mark.parametrize("text", ["yesterday", "2024-13-01", "1.5.2024", "", "2024-05-01+01:00"])
 def test_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="expected a date or time"):
         Filter(since=text)
@@ -124,11 +128,25 @@ def test_no_statement_goes_through_the_whole_log(
 ) -> None:
     """Also where nothing is found, as of a rare species: an open read keeps the -wal file from shrinking."""
     monkeypatch.setattr(query, "_SPAN", 1)
-    statements: list[str] = []
-    connection.set_trace_callback(statements.append)
-    assert list(query.rows(connection, Filter(species="lynx"))) == []
-    connection.set_trace_callback(None)
-    assert len([each for each in statements if "lynx" in each]) >= 3
+    for few in (0, 5):
+        monkeypatch.setattr(query, "_FEW", few)
+        for newest in (None, 5):
+            statements: list[str] = []
+            connection.set_trace_callback(statements.append)
+            assert list(query.rows(connection, Filter(species="lynx", newest=newest))) == []
+            connection.set_trace_callback(None)
+            assert len([each for each in statements if "lynx" in each]) >= 3
+
+
+@pytest.mark.parametrize("typed", ["Żubr", "żubr", "ŻUBR", "Z\u0307ubr"])
+def test_label_is_found_in_any_case_in_every_alphabet(database: Path, tmp_path: Path, typed: str) -> None:
+    path = tmp_path / "log.db"
+    path.write_bytes(database.read_bytes())
+    with store.open_for_writing(path) as log:
+        log.add_review(sha(0), [Observation("Żubr")], "Ada")
+    with closing(store.open_for_reading(path)) as opened:
+        assert names(opened, Filter(species=typed)) == ["a"]
+        assert names(opened, Filter(species=typed, newest=3)) == ["a"]
 
 
 def test_photos_of_a_station_within_the_gap_share_an_event(connection: sqlite3.Connection) -> None:
@@ -157,6 +175,21 @@ def test_review_list_starts_with_the_least_certain(connection: sqlite3.Connectio
     assert [row.path[0] for row in query.to_review(connection, "unreviewed", skip=1, most=2)] == ["d", "e"]
     assert [row.path[0] for row in query.to_review(connection, "failed")] == ["f"]
     assert query.count_states(connection) == {"unreviewed": 5, "reviewed": 0, "failed": 1, "all": 6}
+
+
+def test_counting_reads_no_answers(connection: sqlite3.Connection) -> None:
+    """The page counts after each correction, of however many photos."""
+    tables = set[str | None]()
+
+    def reads(action: int, table: str | None, *rest: str | None) -> int:
+        if action == sqlite3.SQLITE_READ:
+            tables.add(table)
+        return sqlite3.SQLITE_OK
+
+    connection.set_authorizer(reads)
+    query.count_states(connection)
+    connection.set_authorizer(None)
+    assert tables - {""} == {"file", "review"}
 
 
 def test_known_labels_end_with_the_words_that_always_exist(connection: sqlite3.Connection) -> None:

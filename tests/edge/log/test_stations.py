@@ -50,6 +50,10 @@ GERMAN = (
         pytest.param(GERMAN.replace(";", "\t").replace(",", ".").encode(), id="tabs"),
         pytest.param((GERMAN + ";;;;;\r\n\r\n").encode(), id="blank lines at the end"),
         pytest.param(GERMAN.replace("End\r\n", "End;;\r\n").encode(), id="empty columns at the end"),
+        pytest.param(
+            GERMAN.replace("End\r\n", "End;baitUse\r\n").replace(":00;\r\n", ":00;;TRUE\r\n").encode(),
+            id="yes and no as a spreadsheet writes them",
+        ),
     ],
 )
 def test_what_a_spreadsheet_leaves_is_read(data: bytes) -> None:
@@ -76,6 +80,15 @@ def line(**cells: str) -> str:
         ),
         pytest.param(
             line(deploymentStart="2024-05-01T10:00:00"), "deploymentStart", "without its offset", id="no offset"
+        ),
+        pytest.param(
+            line(deploymentStart="2024-05-01+01:00"), ":2: deploymentStart", "such as", id="an offset without a time"
+        ),
+        pytest.param(
+            line(deploymentStart="0024-05-01T10:00:00Z"), ":2: deploymentStart", "from 1900 to 2199", id="a short year"
+        ),
+        pytest.param(
+            line(deploymentEnd="9999-12-31T23:59:59-01:00"), ":2: deploymentEnd", "1900 to 2199", id="the end of time"
         ),
         pytest.param(
             line(deploymentEnd="2024-05-01T09:00:00Z"), ":2: deploymentEnd", "not later", id="ends as it starts"

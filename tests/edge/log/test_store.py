@@ -9,9 +9,12 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.errors import LogError
 from edge.log import opening, query, store
@@ -134,6 +137,17 @@ def test_reading_a_log_that_is_not_there_makes_none(path: Path) -> None:
     with pytest.raises(LogError, match="there is no detection log"):
         store.open_for_reading(path)
     assert not path.exists()
+
+
+def test_empty_file_is_no_log_but_where_one_may_be_made(path: Path) -> None:
+    """As a first start leaves it that lost its power, or as another program's."""
+    path.touch()
+    for opens in (store.open_for_reading, lambda path: store.open_for_writing(path, make=False)):
+        with pytest.raises(LogError, match="there is no detection log") as refused:
+            opens(path)
+        assert (refused.value.code, path.stat().st_size) == ("no log", 0)
+    store.open_for_writing(path).close()
+    store.open_for_reading(path).close()
 
 
 def test_reader_sees_what_is_only_in_the_wal_of_a_living_writer(log: Log, path: Path) -> None:
@@ -264,6 +278,55 @@ def test_second_file_with_the_same_content_is_a_row_that_names_the_first(log: Lo
     assert [row.duplicate_of for row in shown(path)] == [None, "/photos/IMG_0001.JPG", "/photos/IMG_0001.JPG"]
     assert {row.label for row in shown(path)} == {"deer"}
     assert count(path, "classification") == 1
+
+
+def copies(log: Log) -> list[int | None]:
+    return [row[0] for row in log._db.execute("SELECT duplicate_of FROM file ORDER BY id")]
+
+
+def test_first_file_that_is_tried_again_stays_the_first(log: Log) -> None:
+    """Two files that were copies of each other would both be left out wherever copies are."""
+    log.add_file(FILE, photo=PHOTO, detection=None, failure=BROKEN)
+    log.add_file(other(path="copy.JPG"), photo=PHOTO, detection=None, failure=BROKEN)
+    log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+    assert copies(log) == [None, 1]
+    assert query.count_states(log._db)["unreviewed"] == 1
+
+
+def test_copy_that_cannot_be_read_any_more_stays_a_copy(log: Log) -> None:
+    for name in ("IMG_0001.JPG", "copy.JPG"):
+        log.add_file(other(path=name), photo=PHOTO, detection=None, failure=BROKEN)
+    log.add_file(other(path="copy.JPG"), photo=None, detection=None, failure=Failure("denied", "no rights", retry=True))
+    log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+    assert copies(log) == [None, 1]
+
+
+def test_file_that_is_read_at_last_is_a_copy_of_the_one_that_was_read_before(log: Log) -> None:
+    log.add_file(FILE, photo=None, detection=None, failure=Failure("denied", "no rights", retry=True))
+    log.add_file(other(path="copy.JPG"), photo=PHOTO, detection=DEER, failure=None)
+    log.add_file(FILE, photo=PHOTO, detection=None, failure=None)
+    log.add_file(other(path="late.JPG"), photo=PHOTO, detection=None, failure=None)
+    assert copies(log) == [2, None, 2]
+
+
+READS = st.tuples(st.sampled_from(["a", "b", "c", "d"]), st.sampled_from(["good", "broken", "denied"]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(READS, max_size=12))
+def test_of_the_files_of_a_photo_always_one_is_no_copy(reads: list[tuple[str, str]]) -> None:
+    """Whatever fails and is tried again in whatever order: a, b and c have one content, d has another."""
+    with TemporaryDirectory() as folder, store.open_for_writing(Path(folder) / "log.db") as log:
+        log.add_bundle(BUNDLE)
+        for name, outcome in reads:
+            photo = None if outcome == "denied" else replace(PHOTO, sha256=("cd" if name == "d" else "ab") * 32)
+            failure = {"broken": BROKEN, "denied": Failure("denied", "no rights", retry=True)}.get(outcome)
+            log.add_file(other(path=name), photo=photo, detection=None if failure else DEER, failure=failure)
+        rows = log._db.execute("SELECT photo_id, id, duplicate_of FROM file WHERE photo_id IS NOT NULL").fetchall()
+        for photo_id in {row[0] for row in rows}:
+            of_it = {file_id: first for photo, file_id, first in rows if photo == photo_id}
+            [one] = [file_id for file_id, first in of_it.items() if first is None]
+            assert set(of_it.values()) <= {None, one}
 
 
 def test_other_model_adds_its_answer_and_the_newest_is_shown(log: Log, path: Path) -> None:
@@ -703,6 +766,22 @@ def test_same_words_are_the_same_label_however_they_were_typed(log: Log, path: P
 
 
 @pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        pytest.param("Person", "person", id="a word with a fixed spelling"),
+        pytest.param(" EMPTY", "empty", id="a word that no model of this log says"),
+        pytest.param("Fox", "fox", id="a label of a model"),
+        pytest.param("Roe deer", "Roe deer", id="a label that nobody knows"),
+    ],
+)
+def test_label_has_one_spelling_in_whatever_case_it_was_typed(log: Log, path: Path, typed: str, kept: str) -> None:
+    """Else the photo of a ``Person`` would be an animal to events, exports and whoever counts."""
+    log.add_file(FILE, photo=PHOTO, detection=DEER, failure=None)
+    log.add_review(PHOTO.sha256, [Observation(typed)], "Ada")
+    assert (log.spelling(typed), shown(path)[0].person_label) == (kept, kept)
+
+
+@pytest.mark.parametrize(
     "observations",
     [
         pytest.param([], id="no observation"),
@@ -741,3 +820,15 @@ def test_log_of_another_user_says_how_to_read_it(path: Path, log: Log, monkeypat
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
     with pytest.raises(LogError, match="sudo -u fieldmark"):
         store.open_for_reading(path)
+
+
+def test_log_in_a_folder_that_may_not_be_entered_says_how_to_read_it(
+    path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_file", denied)  # root may enter everything
+    with pytest.raises(LogError, match="sudo -u fieldmark") as refused:
+        store.open_for_reading(path)
+    assert refused.value.code == "denied"

@@ -153,6 +153,19 @@ def test_summary_counts_photos_and_events_once() -> None:
     ]
 
 
+def test_summary_counts_a_file_once_whose_models_each_have_a_row() -> None:
+    summary = table.Summary()
+    for label in ("deer", "fox", "deer"):
+        summary.add(replace(ROW, model_label=label))
+    summary.add(replace(COPY, model_label="deer"))
+    summary.add(replace(COPY, model_label="fox"))
+    assert summary.lines() == [
+        "deer  1 photo  1 event",
+        "fox   1 photo  1 event",
+        "2 files, 1 of them copies.",
+    ]
+
+
 def test_line_of_classify_says_what_failed_and_what_it_might_be() -> None:
     unsure = Decision("unknown", 0.4, "unknown", (("deer", 0.4),))
     common: dict[str, Any] = {"sha256": None, "taken": None, "duplicate_of": None}

@@ -104,6 +104,9 @@ def test_several_corrections_add_up_and_hold_for_the_uncorrected_time(path: Path
     ("limits", "moved"),
     [
         pytest.param({"since": "2024-05-03"}, ["IMG_0003.JPG"], id="from a day on"),
+        pytest.param(
+            {"since": "2024-05-02T23:59:59.25"}, ["IMG_0002.JPG", "IMG_0003.JPG"], id="from a part of a second on"
+        ),
         pytest.param({"until": "2024-05-01"}, ["IMG_0001.JPG"], id="the last day is included"),
         pytest.param({"until": "2024-05-03T00:00:00"}, ["IMG_0001.JPG", "IMG_0002.JPG"], id="the end as a time is not"),
         pytest.param({"station": "oak"}, ["oak.JPG"], id="another station"),
@@ -233,6 +236,14 @@ def test_time_that_looks_wrong_is_flagged(local: str, expected: tuple[str, ...])
 def test_time_before_the_first_deployment_is_a_reset_clock() -> None:
     for local, expected in (("2026-04-01T10:59:59", ("clock-reset",)), ("2026-04-01T11:00:00", ())):
         assert times.flags(local=local, utc_offset="+01:00", written=(), seen_utc=SEEN, starts=STARTS) == expected
+
+
+def test_future_is_flagged_west_of_greenwich_where_the_day_is_still_the_one_before() -> None:
+    for seen, expected in (("01:00", (times.FUTURE,)), ("04:00", ())):
+        found = times.flags(  # 04:30 UTC on the second
+            local="2026-05-01T23:30:00", utc_offset="-05:00", written=(), seen_utc=f"2026-05-02T{seen}:00.000+00:00"
+        )
+        assert found == expected
 
 
 def test_where_nobody_said_the_offset_a_day_is_forgiven() -> None:
