@@ -37,6 +37,8 @@ COUNTS = {
     "control_power_cuts": Counts(2, 5, 20),
     # rows of a made-up log that is exported with flat memory
     "log_rows": Counts(10_000, 50_000, 1_000_000),
+    # random logs, of which every answer is compared with plain Python's
+    "reference_logs": Counts(40, 150, 3_000),
     # system calls of the agent that fail, and at which it is killed; of an installer, half as many
     "injected_faults": Counts(4, 40, 300),
     # damaged files in one folder, and photos that one agent takes one after the other

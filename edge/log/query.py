@@ -196,7 +196,7 @@ FROM file f
 LEFT JOIN photo p ON p.id = f.photo_id
 LEFT JOIN file d ON d.id = f.duplicate_of
 LEFT JOIN file e ON e.id = (SELECT x.id FROM file x WHERE x.device = f.device AND x.source = f.source
-  AND x.path < f.path ORDER BY x.path DESC LIMIT 1)
+  AND x.path < f.path ORDER BY x.path DESC, x.size_bytes DESC, x.mtime_ns DESC LIMIT 1)
 LEFT JOIN classification c ON c.photo_id = f.photo_id
   AND (:all_models OR c.id = (SELECT max(id) FROM classification WHERE photo_id = f.photo_id))
 LEFT JOIN bundle b ON b.digest = c.bundle_digest
