@@ -20,6 +20,7 @@ import typer.main
 
 from edge.errors import FieldmarkError, one_line
 from edge.options import installed_version
+from edge.streams import escape_what_cannot_be_written, open_what_is_closed
 
 DEBUG_VARIABLE = "FIELDMARK_DEBUG"
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -144,6 +145,8 @@ def door(ctx: typer.Context, version: bool = typer.Option(False, "--version", he
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit. The one place where an exception ends as a line and a code."""
+    open_what_is_closed()
+    escape_what_cannot_be_written()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         result = typer.main.get_command(app).main(args=arguments, prog_name="fieldmark", standalone_mode=False)

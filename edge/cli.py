@@ -139,7 +139,7 @@ def watch(
     root = root.absolute()  # the agent stands in another folder
     settings = config.load(root)
     agent = settings.agent if settle is None else replace(settings.agent, settle_s=settle)
-    sources = plans.choose_sources(settings, folder, station=station, utc_offset=_offset(utc_offset))
+    sources = plans.choose_sources(settings, folder, station=_station(station), utc_offset=_offset(utc_offset))
     config.check_sources(sources, root, "watch")
     slot = slots.current(root)
     plan = plans.Plan(
@@ -251,7 +251,14 @@ def _offset(text: str | None) -> str | None:
     from edge.agent import config
 
     with usage():
-        return text and config.check_utc_offset(text, "--utc-offset")
+        return None if text is None else config.check_utc_offset(text, "--utc-offset")
+
+
+def _station(text: str | None) -> str | None:
+    from edge.agent import config
+
+    with usage():
+        return None if text is None else config.check_station(text, "--station")
 
 
 def _status_lines(found: dict[str, Any]) -> list[str]:

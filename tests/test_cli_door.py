@@ -225,18 +225,40 @@ def test_missing_module_of_our_own_is_not_blamed_on_an_extra(
     assert err.startswith("fieldmark: unexpected ModuleNotFoundError")
 
 
-@pytest.mark.parametrize("lines", [1, 100_000], ids=["before the first flush", "in the middle of much output"])
-def test_reader_that_leaves_early_is_no_error_message(lines: int) -> None:
-    script = (
+def planted(body: str) -> str:
+    """A program in which ``fieldmark train`` is one statement."""
+    return (
         "import sys, types, typer, fieldmark\n"
         "room = sys.modules['planted_room'] = types.ModuleType('planted_room')\n"
         "room.app = typer.Typer()\n"
         "@room.app.command('train')\n"
         "def train():\n"
-        f"    for i in range({lines}): print('a line')\n"
+        f"    {body}\n"
         "fieldmark.COMMANDS['train'] = (fieldmark.Room('Planted', 'planted_room', None), 'Planted.')\n"
         "fieldmark.main(['train'])"
     )
+
+
+def test_letter_that_the_terminal_does_not_have_ends_nothing() -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-c", planted("print('B\u00e4r, \u017bubr')")]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"B\xe4r, \\u017bubr\n", b"")
+
+
+def test_command_whose_output_is_closed_does_its_work_all_the_same(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    program = planted(f"print('a line'); open({str(made)!r}, 'w').close()")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" >&-', sys.executable, program], env=environment, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr, made.exists()) == (0, b"", True)
+
+
+@pytest.mark.parametrize("lines", [1, 100_000], ids=["before the first flush", "in the middle of much output"])
+def test_reader_that_leaves_early_is_no_error_message(lines: int) -> None:
+    script = planted(f"for i in range({lines}): print('a line')")
     reader, writer = os.pipe()
     os.close(reader)
     # With PYTHONUNBUFFERED there is no last flush that could go wrong. An empty value unsets it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,8 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from edge import photo as photos
 from edge.errors import DataError, PhotoError, one_line
-from edge.model.preprocess import to_pixels
-from edge.model.spec import InputSpec
+from edge.model.preprocess import to_fit
 from trainer.dataset.samples import Box
 
 MOST = 24
@@ -25,7 +23,6 @@ _GAP = 10
 _LINE = 20
 _SIZE, _TITLE_SIZE = 14, 22
 _PAPER, _CARD, _EDGE, _INK, _GREY, _MARK = "#ffffff", "#f3f4f6", "#c9ced6", "#16191d", "#5b626d", "#ffb000"
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -84,8 +81,8 @@ def drawn(tile: Tile, width: int, height: int, *, enlarge: bool = True) -> Image
         PhotoError: the photo cannot be read.
     """
     image = _opened(tile.picture)
-    wide, high = _fit(image, width, height, math.inf if enlarge else 1.0)
-    small = Image.fromarray(to_pixels(image, InputSpec(high, wide)))
+    small = Image.fromarray(to_fit(image, width, height, enlarge=enlarge))
+    wide, high = small.size
     draw = ImageDraw.Draw(small)
     for box in tile.boxes:
         right, bottom = min(1.0, box.x + box.width), min(1.0, box.y + box.height)
@@ -97,13 +94,6 @@ def _opened(picture: Path | Pixels) -> Image.Image:
     if isinstance(picture, Path):
         return photos.open_image(photos.read(picture).data, picture.name)
     return Image.fromarray(picture)
-
-
-def _fit(image: Image.Image, width: int, height: int, most: float) -> tuple[int, int]:
-    """Width and height of the upright picture inside a space."""
-    wide, high = image.size[::-1] if photos.orientation(image) in _SIDEWAYS else image.size
-    scale = min(width / wide, height / high, most)
-    return max(1, round(wide * scale)), max(1, round(high * scale))
 
 
 def _lines(cards: Sequence[list[Tile]], per_line: int) -> list[list[list[Tile]]]:

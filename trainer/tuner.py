@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from edge import photo as files
 from edge.errors import PhotoError
+from edge.model.preprocess import upright_size
 from edge.model.spec import InputSpec
 from trainer import augment, devices, fine_tune, sources
 from trainer import model as networks
@@ -237,7 +238,6 @@ def _size(photo: Decoded, spec: InputSpec) -> tuple[int, int]:
     if spec.aspect == "stretch" and not spec.cut_top and not spec.cut_bottom:
         return spec.width, spec.height
     try:
-        image = files.open_image(files.read(photo.sample.path).data, photo.sample.name)
+        return upright_size(files.open_image(files.read(photo.sample.path).data, photo.sample.name))
     except PhotoError:  # gone since it was decoded: only a close-up is lost
         return spec.width, spec.height
-    return (image.height, image.width) if files.orientation(image) >= 5 else image.size

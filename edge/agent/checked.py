@@ -16,6 +16,11 @@ MOST_TEXT = 200
 MOST_PATH = 4000
 
 
+def is_text(value: str, most: int = MOST_TEXT) -> bool:
+    """Whether it is a line of text that is neither empty nor too long."""
+    return bool(value.strip()) and len(value) <= most and value.isprintable()
+
+
 class Checked:
     """Checks the values of one file."""
 
@@ -45,9 +50,9 @@ class Checked:
         names = list(known)
         for key in table:
             if key not in names:
-                full = f"{where}.{key}" if where else key
+                full = f"{where}.{key[:80]}" if where else key[:80]
                 raise ConfigError(
-                    f"{self.path}: {full} is no setting. The nearest is `{nearest(key, names)}`; there are "
+                    f"{self.path}: {full} is no setting. The nearest is `{nearest(key[:80], names)}`; there are "
                     f"{', '.join(names)}.",
                     code="unknown key",
                 )
@@ -68,7 +73,7 @@ class Checked:
 
     def text(self, where: str, value: Any, most: int = MOST_TEXT) -> str:
         """A line of text that is not empty, without space around it."""
-        if not isinstance(value, str) or not value.strip() or len(value) > most or not value.isprintable():
+        if not isinstance(value, str) or not is_text(value, most):
             raise self.refuse(where, repr(value)[:80], f"1 to {most} printable characters")
         return value.strip()
 

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
@@ -37,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.agent import config_upkeep
-from edge.agent.checked import Checked
+from edge.agent.checked import MOST_TEXT, Checked, is_text
 from edge.agent.config_upkeep import Upkeep
 from edge.errors import ConfigError
 
@@ -134,7 +135,9 @@ def load(root: Path) -> Config:
     """
     path = root / FILE
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_opened_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"{path}: is no plain file. Remove it, or write the settings into one.")
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return Config(upkeep=config_upkeep.defaults(root))
@@ -143,10 +146,26 @@ def load(root: Path) -> Config:
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{path}: more than {MAX_BYTES} bytes. Settings are a few lines.")
     try:
-        tables = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        tables = tomllib.loads(data.decode("utf-8-sig"))  # some editors put a mark before UTF-8
+    except (ValueError, RecursionError) as error:  # of tomllib, of the encoding, of a number with too many digits
         raise ConfigError(f"{path}: not TOML in UTF-8: {error}.") from error
     return _Reader(path, root).config(tables)
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    """A named pipe in the file's place must not hang whoever asks."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def check_station(text: str, where: str) -> str:
+    """A station's name as the settings could have it, without space around it.
+
+    Raises:
+        ConfigError: it is empty, too long, or not printable.
+    """
+    if not is_text(text):
+        raise ConfigError(f"{where} is {text[:80]!r}, expected 1 to {MOST_TEXT} printable characters.")
+    return text.strip()
 
 
 def check_utc_offset(text: str, where: str) -> str:
@@ -180,6 +199,10 @@ def check_sources(sources: Iterable[Source], root: Path, where: str) -> None:
                 )
 
 
+def _lies_in(inner: Path, outer: Path) -> bool:
+    return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
+
+
 class _Reader(Checked):
     """Walks the tables of one file and says where it is."""
 
@@ -203,10 +226,10 @@ class _Reader(Checked):
         )
 
     def check_apart(self, paths: list[Path]) -> None:
-        """One source inside another would find the same photos twice."""
+        """One source inside another would find the same photos twice, also by way of a link."""
         for i, outer in enumerate(paths):
             for inner in paths[:i] + paths[i + 1 :]:
-                if inner.is_relative_to(outer):
+                if _lies_in(inner, outer):
                     raise ConfigError(f"{self.path}: the source {inner} lies in the source {outer}. Keep one of them.")
 
     def check_copies(self, sources: list[Path], upkeep: Upkeep) -> None:
@@ -214,7 +237,7 @@ class _Reader(Checked):
         for policy in upkeep.deletes:
             for source in sources:
                 copies = policy.copied_to
-                if copies and (copies.is_relative_to(source) or source.is_relative_to(copies)):
+                if copies and (_lies_in(copies, source) or _lies_in(source, copies)):
                     raise ConfigError(f"{self.path}: the copies in {copies} and the source {source} are not apart.")
 
     def agent(self, table: dict[str, Any]) -> Agent:

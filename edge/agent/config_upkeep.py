@@ -53,6 +53,7 @@ PREVIEWS = ("keep", "blur", "none")
 CHANNELS = ("webhook", "mqtt", "command")
 MOST_RULES = 50
 STATUS_FILE = Path("run", "fieldmark", "status.json")
+_TAKEN = frozenset({"root.json", "device.json", "days.json", "manifest.json"})
 _RULE_KEYS = ("name", "labels", "above", "short", "fresh_h", "channel", "timeout_s")
 _CHANNEL_KEYS = {
     "webhook": ("url", "token_file"),
@@ -366,9 +367,17 @@ def _command(checked: Checked, where: str, table: dict[str, Any]) -> Command:
 def _service(checked: Checked, table: dict[str, Any]) -> Service:
     checked.check_keys("service", table, (each.name for each in fields(Service)))
     return Service(
-        checked.below_root_or_none("service.status_file", table.get("status_file")) or checked.root / STATUS_FILE,
-        checked.below_root_or_none("service.prometheus", table.get("prometheus")),
+        _written(checked, "service.status_file", table.get("status_file"), ".json") or checked.root / STATUS_FILE,
+        _written(checked, "service.prometheus", table.get("prometheus"), ".prom"),
     )
+
+
+def _written(checked: Checked, where: str, value: Any, suffix: str) -> Path | None:
+    """A file that the agent replaces again and again, so it must not be the log, or what a device is known by."""
+    path = checked.below_root_or_none(where, value)
+    if path is not None and (path.suffix != suffix or path.name in _TAKEN):
+        raise checked.refuse(where, repr(value)[:80], f"a file of its own whose name ends in {suffix}")
+    return path
 
 
 def _need(checked: Checked, where: str, table: dict[str, Any], keys: tuple[str, ...]) -> None:

@@ -42,7 +42,7 @@ class Days:
         Raises:
             DeviceError: the file cannot be written.
         """
-        self._forget_other_logs(log)
+        self.forget_other_logs(log)
         # Notes from the future were made with a clock that was not right after all.
         self._days = [day for day in self._days if datetime.fromisoformat(day[0]) <= now]
         if self._days and now - datetime.fromisoformat(self._days[-1][0]) < _EACH:
@@ -60,7 +60,12 @@ class Days:
         """The number of a row that is as old as this, as are all before it; 0 if none is known to be."""
         return max((row for when, row, _ in self._days if datetime.fromisoformat(when) < moment), default=0)
 
-    def _forget_other_logs(self, log: sqlite3.Connection) -> None:
+    def forget_other_logs(self, log: sqlite3.Connection) -> None:
+        """Drop the notes if this log was begun anew since: its rows have the numbers of others.
+
+        Args:
+            log: open for reading.
+        """
         if not self._days:
             return
         _, row, seen_utc = self._days[-1]

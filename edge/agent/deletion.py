@@ -142,6 +142,7 @@ class Deleter:
         self._days, self._monotonic = days, monotonic
         self._sources = {pathtext.to_text(source): source for source in sources}
         self._said: set[str] = set()
+        self._stuck: set[int] = set()  # files of which a deletion failed: each try is two rows
         self._after: dict[str, int] = {}
         self._settle_planned()
 
@@ -167,7 +168,7 @@ class Deleter:
             if self._monotonic() >= end_s:
                 self._go_on_with(chosen_now[number:])
                 break
-            if chosen.file_id in deleted:  # by an earlier policy
+            if chosen.file_id in deleted or chosen.file_id in self._stuck:
                 continue
             trouble = self._delete(policy, chosen)
             if trouble:
@@ -183,6 +184,7 @@ class Deleter:
         """The next files of each policy. One that is kept is asked again when all others were."""
         with closing(store.open_for_reading(self._log.path)) as connection:
             try:
+                self._days.forget_other_logs(connection)
                 if note:
                     self._days.note(connection, now)
                 return [(each, chosen) for each in self._policies for chosen in self._next_of(each, connection, now)]
@@ -208,9 +210,10 @@ class Deleter:
         """Delete one file, or say why it is kept."""
         try:
             with _opened(self._sources, chosen.key) as found:
+                found.check_may_go()
                 found.check(chosen.sha256)
                 copied_to = _copy(policy, chosen, found) if policy.copied_to else None
-                found.check_may_go()
+                self._check_still_goes(policy, chosen)
                 planned = self._log.plan_deletion(
                     chosen.file_id, policy=policy.name, why=chosen.why, copied_to=copied_to
                 )
@@ -218,11 +221,22 @@ class Deleter:
                     found.delete()
                 except _Kept as error:
                     self._log.deletion_dropped(planned, str(error))
+                    self._stuck.add(chosen.file_id)
                     raise
                 self._log.deletion_done(planned)
         except _Kept as error:
             return str(error)
         return None
+
+    def _check_still_goes(self, policy: Delete, chosen: Chosen) -> None:
+        """That nobody has reviewed it since it was chosen: reading it, and its copy, can take a while."""
+        with closing(store.open_for_reading(self._log.path)) as connection:
+            try:
+                one = choose(connection, policy, self._device, after_id=chosen.file_id - 1, up_to_id=chosen.file_id)
+            except sqlite3.Error as error:
+                raise LogError(f"{self._log.path}: the log cannot be read: {error}.") from error
+        if chosen not in one:
+            raise _Kept("the log says something else of it since it was chosen")
 
     def _settle_planned(self) -> None:
         """What a power cut left between its plan and its end: said done if the file is gone, else dropped. A policy

@@ -9,6 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 from edge import photo as photos
 from edge.agent.config_upkeep import People
@@ -21,6 +22,10 @@ from edge.log.store import Log
 _ROWS_AT_ONCE, _MOST_AT_ONCE = 5_000, 50
 _STRICTER = {"kept": (Treatment.BLUR, Treatment.WITHHOLD), "blurred": (Treatment.WITHHOLD,)}
 
+_NAMED = f"""
+SELECT 1 FROM photo p JOIN review r ON r.photo_id = p.id JOIN observation o ON o.review_id = r.id
+WHERE p.sha256 = ? AND o.label = '{PERSON}'
+"""
 _PHOTOS = f"""
 SELECT p.id, p.sha256, p.preview, c.label, c.top, EXISTS (
   SELECT 1 FROM review r JOIN observation o ON o.review_id = r.id WHERE r.photo_id = p.id AND o.label = '{PERSON}')
@@ -29,6 +34,22 @@ WHERE p.id > ? AND p.id <= ? AND p.preview IN ('kept', 'blurred')
   AND (c.top LIKE '%"{PERSON}"%' OR EXISTS (SELECT 1 FROM review WHERE photo_id = p.id))
 ORDER BY p.id
 """
+
+
+def names_person(log: Path, sha256: str) -> bool:
+    """Whether somebody who looked at a photo has named a person in it, whatever a model says.
+
+    Args:
+        log: the log's file.
+
+    Raises:
+        LogError: the log cannot be read.
+    """
+    with closing(store.open_for_reading(log)) as connection:
+        try:
+            return connection.execute(_NAMED, (sha256,)).fetchone() is not None
+        except sqlite3.Error as error:
+            raise LogError(f"{log}: the log cannot be read: {error}.") from error
 
 
 class EarlierPreviews:

@@ -10,6 +10,8 @@ import logging
 import os
 import queue
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +29,8 @@ from watchdog.observers import Observer
 from watchdog.observers.api import ObservedWatch
 
 MOST_QUEUED = 10_000
+DEAF_S = 60.0
+"""So long a folder must have been listened to before that is tried again, so that one that cannot be costs little."""
 _LIBRARY = logging.getLogger("watchdog")
 _FILES: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent, FileMovedEvent]
 _FOLDERS: list[type[FileSystemEvent]] = [DirCreatedEvent, DirMovedEvent]
@@ -42,6 +46,7 @@ class FileEvents:
         self._observer = Observer()
         self._handler = _Handler(self._put)
         self._watches: dict[Path, ObservedWatch] = {}
+        self._since_s: dict[Path, float] = {}  # by the monotonic clock: when a folder was last found deaf
         self._warnings = _Warnings(self._lose)
         _LIBRARY.addHandler(self._warnings)
 
@@ -51,6 +56,8 @@ class FileEvents:
         Returns:
             Why some folders cannot be listened to; they are only searched then.
         """
+        # It warns, with a page of its insides, where folders are made quicker than it can listen to them.
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"watchdog\.")
         self._observer.start()
         return [trouble for folder in folders if (trouble := self._schedule(folder))]
 
@@ -104,10 +111,22 @@ class FileEvents:
         return list(found)
 
     def lost(self) -> bool:
-        """Whether events were dropped since the last call."""
+        """Whether events were dropped since the last call. They were, too, of a folder that was deleted and made anew,
+        which can look the same to ``stat``; it is listened to again."""
         was = self._lost.is_set()
         self._lost.clear()
+        for folder in self._deaf():
+            self._since_s[folder] = time.monotonic()
+            self.listen_again(folder)
+            was = True
         return was
+
+    def _deaf(self) -> list[Path]:
+        """Folders that are there, and of which nothing is heard: the library's thread ends with its folder."""
+        heard = {emitter.watch for emitter in self._observer.emitters if emitter.is_alive()}
+        deaf = [folder for folder, watch in self._watches.items() if watch not in heard and os.path.isdir(folder)]
+        now_s = time.monotonic()
+        return [folder for folder in deaf if now_s - self._since_s.get(folder, -DEAF_S) >= DEAF_S]
 
     def _put(self, path: str) -> None:
         if self._queue.qsize() >= MOST_QUEUED:

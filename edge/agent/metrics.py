@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 Sample = tuple[dict[str, str], float]
+_NONE_YET = {"classified": 0, "duplicate": 0, "failed": 0}
+"""A counter that begins with its first failure shows no increase for it."""
 _LEVELS = ("plenty", "low", "no previews", "only the log")
 
 
@@ -20,7 +22,9 @@ def _families(status: Mapping[str, Any]) -> Iterator[tuple[str, str, str, list[S
     throttling = status.get("throttling") or {}
     facts = {key: str(status[key]) for key in ("device", "bundle", "runtime", "version") if status.get(key)}
     yield "fieldmark_info", "gauge", "Device, bundle, runtime and version.", [(facts, 1)]
-    yield "fieldmark_files_total", "counter", "Files since the agent started.", _by("outcome", status.get("counts"))
+    counts = status.get("counts")
+    counts = None if counts is None else _NONE_YET | counts
+    yield "fieldmark_files_total", "counter", "Files since the agent started.", _by("outcome", counts)
     yield "fieldmark_failures_total", "counter", "Failed files by reason.", _by("code", status.get("failures"))
     yield "fieldmark_queue_files", "gauge", "Files found that wait.", _one(status.get("queue"))
     yield "fieldmark_free_bytes", "gauge", "Free beside the log.", _one(space.get("free_bytes"))

@@ -6,6 +6,7 @@ had to load for that is gone with it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -75,8 +76,8 @@ def choose_sources(
             raise ConfigError("there is no folder to watch. Name one, or add [[source]] to etc/fieldmark/config.toml.")
         if len(sources) > 1 and (station or utc_offset):
             raise ConfigError("the settings name several sources. Say station and offset there, or name a folder.")
-    elif not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder. Name the folder in which the photos appear.")
+    elif not os.path.isdir(folder):
+        raise ConfigError(f"{folder} is no folder, or not for this user. Name the folder in which the photos appear.")
     else:
         real = _real(folder)
         sources = (next((source for source in config.sources if _real(source.path) == real), Source(real)),)
@@ -103,12 +104,27 @@ def hold_sigterm() -> None:
 
 
 def become(plan: Plan, *, as_json: bool) -> NoReturn:
-    """Replace this process, keeping its number, its output and who watches over it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Replace this process, keeping its number, its output and who watches over it. Ctrl-C waits meanwhile, too.
+
+    Raises:
+        ConfigError: the settings are longer than an argument of a process may be.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it is where it was closed
+            stream.flush()
+    text = to_text(plan, as_json=as_json)
     # -P: a folder of photos that holds a numpy.py must not be imported.
-    command = [sys.executable, "-P", "-m", "edge.agent.process", to_text(plan, as_json=as_json)]
-    os.execve(sys.executable, command, {**memory.AT_START, **os.environ})
+    command = [sys.executable, "-P", "-m", "edge.agent.process", text]
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        os.execve(sys.executable, command, {**memory.AT_START, **os.environ})
+    except OSError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        raise ConfigError(
+            f"the settings take {len(text)} bytes as an argument, and Linux has room for 131,071. "
+            "Shorten the lists of species, alert labels or sources."
+        ) from error
 
 
 def to_text(plan: Plan, *, as_json: bool) -> str:

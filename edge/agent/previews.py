@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import io
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from edge import durable
-from edge import photo as photos
 from edge.agent.people import Treatment
 from edge.errors import DeviceError, PhotoError
 
@@ -31,9 +31,9 @@ BELOW_ROOT = Path("var", "lib", "fieldmark", "previews")
 _QUALITIES = (75, 55, 40, 25, 15)
 _SMALLER = (480, 320, 160)  # of noise, which no quality makes small
 _BLURRED_SIDE = 16
-_SIDEWAYS = (5, 6, 7, 8)
 _RELEASED_AT_ONCE = 0.05  # of the cap, so that the folder is searched rarely
 _MOST_AT_ONCE = 2_000
+_OURS = re.compile(r"[0-9a-f]{64}\.jpg")
 
 
 def render(image: Image.Image, treatment: Treatment) -> bytes | None:
@@ -80,18 +80,9 @@ def blurred(image: Image.Image) -> Image.Image:
 def _upright(image: Image.Image, side: int) -> Image.Image:
     from PIL import Image
 
-    from edge.model.preprocess import to_pixels
-    from edge.model.spec import InputSpec
+    from edge.model.preprocess import to_fit
 
-    if image.format == "PNG":
-        with suppress(Exception):  # EXIF may stand behind the pixels; what is broken, to_pixels says
-            image.load()
-    width, height = image.size
-    if photos.orientation(image) in _SIDEWAYS:
-        width, height = height, width
-    scale = min(1.0, side / max(width, height))
-    spec = InputSpec(max(1, round(height * scale)), max(1, round(width * scale)))
-    return Image.fromarray(to_pixels(image, spec))  # from an array, so nothing of the file's metadata comes along
+    return Image.fromarray(to_fit(image, side, side))  # from an array, so nothing of the file's metadata comes along
 
 
 def _jpeg(image: Image.Image, quality: int) -> bytes:
@@ -193,7 +184,7 @@ class Previews:
         for folder in _entries(self.folder):
             if folder.is_dir(follow_symlinks=False):
                 for entry in _entries(Path(folder.path)):
-                    if entry.name.endswith(".jpg") and not entry.name.startswith("."):
+                    if _OURS.fullmatch(entry.name) and entry.name.startswith(folder.name):
                         with suppress(FileNotFoundError):
                             facts = entry.stat(follow_symlinks=False)
                             yield facts.st_mtime_ns, facts.st_size, Path(entry.path)
@@ -201,6 +192,7 @@ class Previews:
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+            _give_to_owner_of(folder.parent, folder)
             durable.sync_folder(folder.parent)
 
 
@@ -210,10 +202,19 @@ def _write(path: Path, data: bytes) -> None:
     try:
         with durable.create(aside, mode=0o640) as file:  # people may be in it
             file.write(data)
+        _give_to_owner_of(path.parent, aside)
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def _give_to_owner_of(folder: Path, path: Path) -> None:
+    """What root makes beside a running agent, that agent must be able to read and write."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        with suppress(OSError):  # a file system without owners
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from edge.agent.loop import Done, Model, Outcome
@@ -17,6 +18,7 @@ from edge.agent.plan import Plan, from_text
 from edge.agent.run import Result, run
 from edge.errors import FieldmarkError, one_line
 from edge.log.table import counted
+from edge.streams import open_what_is_closed
 
 DEBUG_VARIABLE = "FIELDMARK_DEBUG"
 FAILED, AGAIN, INTERRUPTED = 1, 75, 130
@@ -35,8 +37,8 @@ def carry_out(plan: Plan, *, as_json: bool) -> Result:
     finally:
         progress.clear()
     if as_json:
-        counts = {**result.outcomes, "already": result.already, "not_ready": result.not_ready}
-        sys.stdout.write(json.dumps({"schema": 1, "log": os.fspath(plan.log), **counts}) + "\n")
+        left = {"already": result.already, "not_ready": result.not_ready, "not_read": result.not_read}
+        sys.stdout.write(json.dumps({"schema": 1, "log": os.fspath(plan.log), **result.outcomes, **left}) + "\n")
         sys.stdout.flush()
     for line in result_lines(result, plan.log):
         progress.say(line)
@@ -62,21 +64,17 @@ class Progress:
         if done.outcome is Outcome.FAILED or not self._quiet:
             self.say(f"{done.candidate.text}: {_what(done)}")
         if self._over:
-            self._write(f"\r{self._count} photos")
+            _tell(f"\r{self._count} photos")
 
     def say(self, line: str) -> None:
         """One line, under what was written over."""
         self.clear()
-        self._write(one_line(line) + "\n")
+        _tell(one_line(line) + "\n")
 
     def clear(self) -> None:
         """Wipe the line that is written over."""
         if self._over:
-            self._write("\r\x1b[K")
-
-    def _write(self, text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
+            _tell("\r\x1b[K")
 
 
 def result_lines(result: Result, log: Path) -> list[str]:
@@ -89,6 +87,8 @@ def result_lines(result: Result, log: Path) -> list[str]:
     ]
     if again := counts["reclassified"]:
         lines.append(f"{counted(again, 'photo')} that the log had already, classified by this model too.")
+    if result.not_read:
+        lines.append(f"{counted(result.not_read, 'path')} could not be read, see above.")
     if result.not_ready:
         lines.append(f"{counted(result.not_ready, 'unfinished file')} left for the next time.")
     if result.stopped and not result.superseded:
@@ -98,6 +98,7 @@ def result_lines(result: Result, log: Path) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """The process. The one place in it where an exception ends as a line and a code."""
+    open_what_is_closed()
     try:
         plan, as_json = from_text(arguments[0])
         os.nice(plan.power.nice)
@@ -108,8 +109,15 @@ def main(arguments: list[str]) -> int:
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         line = str(error) if isinstance(error, FieldmarkError) else f"unexpected {type(error).__name__}: {error}."
-        sys.stderr.write(f"fieldmark: {one_line(line)}\n")
+        _tell(f"fieldmark: {one_line(line)}\n")
         return FAILED
+
+
+def _tell(text: str) -> None:
+    """On stderr. Where nobody listens any more, or its disk is full, the photos go on all the same."""
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def _what(done: Done) -> str:

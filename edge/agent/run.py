@@ -11,13 +11,17 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge import pathtext
 from edge.agent import health, memory, space
+from edge.agent.earlier_previews import names_person
+from edge.agent.examine import Preview
 from edge.agent.hints import FileEvents
 from edge.agent.loop import Done, Help, Intake, Model, Outcome, bundle_facts, stopped_by_signals
+from edge.agent.people import PERSON
 from edge.agent.plan import Plan
 from edge.agent.upkeep import Job, Upkeep
 from edge.agent.watch import Candidate, Watch
@@ -27,6 +31,11 @@ from edge.log.store import Log
 from edge.model import bundle as bundles
 from edge.model.classify import Classifier
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from edge.model.decide import Decision
+
 HEARTBEAT_S = 300.0
 
 
@@ -34,6 +43,7 @@ HEARTBEAT_S = 300.0
 class Result:
     """How a run ended: files by outcome, those in the log before, those not ready, and whether it was stopped.
 
+    ``not_read``: folders, or files in them, that the last search could not look at.
     ``superseded``: it ended so that it is started again, with a bundle that was installed meanwhile.
     """
 
@@ -42,6 +52,7 @@ class Result:
     not_ready: int
     stopped: bool
     superseded: bool = False
+    not_read: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,7 @@ def run(
             model,
             plan.device,
             help=_help(plan, slot, say),
-            preview=upkeep.preview,
+            preview=_preview(plan, upkeep),
             alerts=upkeep.alerts,
             in_hand=upkeep.in_hand,
         )
@@ -147,7 +158,7 @@ def run(
         pulse.end()
         upkeep.end(stopped=stop.is_set())
         outcomes = {outcome.value: intake.counts[outcome] for outcome in Outcome}
-        return Result(outcomes, watch.already, watch.not_ready, stop.is_set(), superseded)
+        return Result(outcomes, watch.already, watch.not_ready, stop.is_set(), superseded, watch.not_read)
 
 
 def _loaded(plan: Plan, started: Callable[[Model], None]) -> tuple[Slot, Model]:
@@ -176,6 +187,20 @@ def _upkeep(plan: Plan, model: Model, log: Log, say: Callable[[str], None]) -> U
         bundle=None if plan.once else plan.digest,
     )
     return Upkeep(job, plan.upkeep, plan.rules, log, say=say)
+
+
+def _preview(plan: Plan, upkeep: Upkeep) -> Preview:
+    """Makes previews. Of a photo that is classified again the word of whoever looked at it goes before the model's, so
+    that what was blurred for it does not come back, not for a moment."""
+    if not plan.reclassify:
+        return upkeep.preview
+
+    def preview(image: Image.Image, sha256: str, decision: Decision) -> str:
+        if names_person(plan.log, sha256):
+            decision = replace(decision, label=PERSON)
+        return upkeep.preview(image, sha256, decision)
+
+    return preview
 
 
 def _watch(

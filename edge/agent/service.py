@@ -26,6 +26,7 @@ MOST_IDLE_S = 45.0
 """So long an agent may wait for photos before it must report progress."""
 _MOST_BYTES = 2**20
 _MOST_STATUS = 200
+_MOST_SINCE_BOOT_S = 1e12
 
 
 class Notifier:
@@ -162,16 +163,23 @@ def read_status(path: Path) -> dict[str, Any] | None:
     left, or an agent that ended without a word, is stale.
     """
     try:
-        with path.open("rb") as file:
+        # A named pipe in its place must not hang whoever asks.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             found = json.loads(file.read(_MOST_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or found.get("schema") != 1:
         return None
-    told_s, same_boot = found.get("since_boot_s"), found.get("boot_id") == health.boot_id()
-    age_s = health.since_boot_s() - told_s if same_boot and isinstance(told_s, int | float) else None
+    age_s = _age_s(found.get("since_boot_s")) if found.get("boot_id") == health.boot_id() else None
     stale = found.get("state") != "ended" and (age_s is None or age_s > STALE_AFTER_S or not _lives(found.get("pid")))
     return {**found, "age_s": None if age_s is None else max(0.0, round(age_s, 1)), "stale": stale}
+
+
+def _age_s(told_s: object) -> float | None:
+    """How long ago it was so many seconds after the start of the machine; None for what is no such time."""
+    if not isinstance(told_s, int | float) or not abs(told_s) < _MOST_SINCE_BOOT_S:
+        return None
+    return health.since_boot_s() - told_s
 
 
 def _lives(pid: object) -> bool:

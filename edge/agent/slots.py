@@ -260,13 +260,16 @@ class _Writing:
         self._made: list[Path] = []
         self._incoming: Path | None = None
         self._lock = -1
+        self._umask = -1
 
     def __enter__(self) -> _Writing:
+        self._umask = os.umask(0o022)  # root's may be strict, and the agent, another user, must read what is installed
         try:
             self._folder(self.layout.state)
             self._take_lock()
         except BaseException:
             self._undo()
+            os.umask(self._umask)
             raise
         return self
 
@@ -276,6 +279,7 @@ class _Writing:
         if not self.keep:
             self._undo()
         os.close(self._lock)
+        os.umask(self._umask)
 
     def prepare(self) -> Path:
         """Folders for the slots and for the one that comes in, after sweeping away what a cut left."""

@@ -116,6 +116,7 @@ class Guard:
         """
         self._folder, self._space, self._look, self._say = folder, space, look, say
         self._ballast, self._may_lay_down = ballast, lay_down
+        self._trouble: str | None = None  # with the ballast file, as last said
         self.level = Level.PLENTY
         self.room = look(folder)
         self.check()
@@ -171,7 +172,7 @@ class Guard:
         return next_level(level, self.room, self._space)
 
     def _give_up(self) -> bool:
-        return self._ballast is not None and _unlink(self._ballast, self._say)
+        return self._ballast is not None and _unlink(self._ballast, self._say_once)
 
     def _lay_down(self) -> None:
         """Make the ballast file where that leaves plenty. One that is half made, as after a power cut, is made anew."""
@@ -186,7 +187,13 @@ class Guard:
             if length_bytes:
                 _fill(self._ballast, length_bytes)
         except OSError as error:
-            self._say(f"{self._ballast}: the ballast file cannot be made: {error.strerror}.")
+            self._say_once(f"{self._ballast}: the ballast file cannot be made: {error.strerror}.")
+
+    def _say_once(self, line: str) -> None:
+        """It is tried again each time, and that is every few seconds, for months."""
+        if line != self._trouble:
+            self._say(line)
+        self._trouble = line
 
 
 def give_way(

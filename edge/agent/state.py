@@ -18,7 +18,7 @@ from edge import durable
 from edge.agent import config, deletion, health, service, slots
 from edge.agent.config_upkeep import STATUS_FILE, Command, Mqtt
 from edge.agent.people import PERSON
-from edge.errors import ConfigError, DeviceError, FieldmarkError
+from edge.errors import ConfigError, DeviceError, FieldmarkError, LogError
 from edge.log import query, store
 
 SPARE_BYTES = 64_000_000
@@ -44,8 +44,8 @@ def status(root: Path, log: Path) -> dict[str, Any]:
     Raises:
         DeviceError: there is no such root.
     """
-    if not root.is_dir():
-        raise DeviceError(f"{root} is no folder. Name a device root.", code="no root")
+    if not os.path.isdir(root):
+        raise DeviceError(f"{root} is no folder, or not for this user. Name a device root.", code="no root")
     troubles: dict[str, str] = {}
 
     def part(name: str, read: Callable[[], Part]) -> Part | None:
@@ -163,10 +163,13 @@ def _bundle(root: Path) -> dict[str, Any] | None:
 
 
 def _log(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
+    try:
+        with closing(store.open_for_reading(path)) as connection:
+            return {"path": str(path), **asdict(query.totals(connection))}
+    except LogError as error:
+        if error.code != "no log":
+            raise
         return None
-    with closing(store.open_for_reading(path)) as connection:
-        return {"path": str(path), **asdict(query.totals(connection))}
 
 
 def preflight(root: Path, log: Path) -> list[Check]:

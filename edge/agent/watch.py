@@ -7,6 +7,7 @@ a photo's content, never opens the log, never moves or deletes anything, and fol
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import time
@@ -100,6 +101,7 @@ class _Pending:
     candidate: Candidate
     since_s: float  # by the monotonic clock: size and time have been the same since
     in_parts: bool = False  # it was yielded early and was not whole, so being closed says nothing more
+    named: bool = False  # by an event, so that somebody may wait for it
 
 
 class Watch:
@@ -170,10 +172,16 @@ class Watch:
         """How many files were found that are not ready yet."""
         return len(self._pending)
 
+    @property
+    def not_read(self) -> int:
+        """How many folders, or files in them, the last search could not look at."""
+        return len(self._troubles)
+
     def put_back(self, candidate: Candidate) -> None:
         """Take a file again that changed after it was yielded, or was yielded early and is not whole."""
         if not candidate.old:
-            self._pending[candidate.path] = _Pending(candidate, self._clock.monotonic(), in_parts=candidate.early)
+            now_s = self._clock.monotonic()
+            self._pending[candidate.path] = _Pending(candidate, now_s, in_parts=candidate.early, named=candidate.live)
 
     def ready(self, stop: Stop) -> Iterator[Candidate | None]:
         """Yield photos as they become ready, until ``stop``."""
@@ -253,7 +261,12 @@ class Watch:
 
     def _while_closed(self, stop: Stop) -> Iterator[None]:
         """Wait for the time of day at which photos may be taken; what events name meanwhile, the search finds."""
+        said = False
         while not stop.is_set() and (closed_s := self._closed_s()) > 0:
+            if not said:
+                hours, minutes = divmod(math.ceil(closed_s / 60), 60)
+                self._say(f"outside the hours of [power] windows: photos wait for {hours} h {minutes} min.")
+            said = True
             yield None
             self._hints.wait(min(closed_s, MOST_IDLE_S))  # the clock may be set meanwhile
 
@@ -288,11 +301,8 @@ class Watch:
             self._full = True
         else:
             for ready in self._check(candidate, closed=False):
-                yield from self._fresh(stop, 0.0)
                 yield from self._settled(stop)
-                if not self._known(ready):  # an event may have named it just now
-                    yield ready
-                    yield from self._pause(stop)
+                yield from self._of_backlog(ready, stop)
 
     def _fresh(self, stop: Stop, timeout_s: float) -> Iterator[Candidate | None]:
         """What events have named, and for a new folder all that is in it: files can be in it before the kernel tells
@@ -316,7 +326,7 @@ class Watch:
                     self._pending.pop(candidate.path, None)
                 else:
                     yield from self._check(candidate, closed=True)
-            elif path not in self._new_folders and path.is_dir() and not path.is_symlink():
+            elif path not in self._new_folders and _is_folder(path):
                 self._new_folders.append(path)
 
     def _below(self, folder: Path) -> Iterator[Candidate]:
@@ -324,14 +334,31 @@ class Watch:
         if source is not None and all(map(_is_searched, folder.relative_to(source.path).parts)):
             yield from scan(source, self._troubles, below=folder, newest_first=self._newest_first)
 
-    def _settled(self, stop: Stop) -> Iterator[Candidate]:
-        """Look again at the unfinished files that may have settled by now."""
+    def _settled(self, stop: Stop) -> Iterator[Candidate | None]:
+        """Look again at the unfinished files that may have settled by now. Where the kernel cannot say who writes, all
+        of a backlog must settle."""
+        yield from self._settled_of(stop, named=True)
+        yield from self._settled_of(stop, named=False)
+
+    def _settled_of(self, stop: Stop, *, named: bool) -> Iterator[Candidate | None]:
         now_s = self._clock.monotonic()
-        due = [each.candidate for each in self._pending.values() if now_s >= each.since_s + self._settle_s]
-        for candidate in due:
+        due = [
+            each for each in self._pending.values() if each.named is named and now_s >= each.since_s + self._settle_s
+        ]
+        for pending in due:
             if stop.is_set() or not (self._all_day or self._closed_s() <= 0):
                 return
-            yield from self._check(candidate, closed=False)
+            if self._pending.get(pending.candidate.path) is pending:  # else an event has named it meanwhile
+                for ready in self._check(pending.candidate, closed=False):
+                    yield from (ready,) if named else self._of_backlog(ready, stop)
+
+    def _of_backlog(self, ready: Candidate, stop: Stop) -> Iterator[Candidate | None]:
+        """A photo that no event named: after those that events have named, and before a rest."""
+        yield from self._fresh(stop, 0.0)
+        yield from self._settled_of(stop, named=True)
+        if not self._known(ready):  # an event may have named it just now
+            yield ready
+            yield from self._pause(stop)
 
     def _check(self, candidate: Candidate, *, closed: bool) -> Iterator[Candidate]:
         """Yield a file if it is ready, else remember it."""
@@ -343,7 +370,9 @@ class Watch:
         pending = self._pending.get(candidate.path)
         if pending is None or pending.candidate != now:
             in_parts = pending is not None and pending.in_parts
-            pending = self._pending[candidate.path] = _Pending(now, self._clock.monotonic(), in_parts)
+            named = pending is not None and pending.named
+            pending = self._pending[candidate.path] = _Pending(now, self._clock.monotonic(), in_parts, named)
+        pending.named = pending.named or closed
         if found.writer is Writer.SOMEBODY:
             return
         settled = self._has_settled(found, pending)
@@ -383,6 +412,14 @@ class Watch:
 def _may_be_early(found: Look, pending: _Pending) -> bool:
     """Whether a file that was just closed may be whole. An empty one is most often about to be filled."""
     return found.writer is Writer.NOBODY and found.size_bytes > 0 and not pending.in_parts
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder, and no link to one; also on a card that fails, or where nobody lets us look."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

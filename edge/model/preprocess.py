@@ -60,11 +60,9 @@ def to_pixels(image: Image.Image, spec: InputSpec) -> Pixels:
         PhotoError: the photo is truncated or broken, takes too much memory at the scale that the input needs, or
             nothing is left after the cuts.
     """
-    if image.format == "PNG":
-        _load(image)  # EXIF may stand behind the pixels
+    width, height = upright_size(image)
     orientation = photos.orientation(image)
     sideways = orientation in _SIDEWAYS
-    width, height = (image.height, image.width) if sideways else image.size
     kept = _kept(width, height, spec)
     inner_width, inner_height = _inner_size(kept, spec)
     stored_size = (inner_height, inner_width) if sideways else (inner_width, inner_height)
@@ -88,6 +86,36 @@ def to_pixels(image: Image.Image, spec: InputSpec) -> Pixels:
         canvas.paste(small, ((spec.width - inner_width) // 2, (spec.height - inner_height) // 2))
         small = canvas
     return np.array(small, dtype=np.uint8)  # a copy: (h, w, 3) uint8, writable and contiguous
+
+
+def to_fit(image: Image.Image, width: int, height: int, *, enlarge: bool = False) -> Pixels:
+    """The whole of an opened photo, upright and in its proportions, as large as fits into a space; for people to see.
+
+    Args:
+        image: as for :func:`to_pixels`.
+        width, height: of the space, pixels.
+        enlarge: also beyond its own size.
+
+    Returns:
+        uint8 RGB, shape (at most height, at most width, 3), 0 to 255.
+
+    Raises:
+        PhotoError: see :func:`to_pixels`.
+    """
+    wide, high = upright_size(image)
+    scale = min(width / wide, height / high, math.inf if enlarge else 1.0)
+    return to_pixels(image, InputSpec(max(1, round(high * scale)), max(1, round(wide * scale))))
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened photo as it stands upright; of one that is decoded already, of what it is now.
+
+    Raises:
+        PhotoError: it is a PNG that is broken; that one is decoded for it, since EXIF may stand behind the pixels.
+    """
+    if image.format == "PNG":
+        _load(image)
+    return (image.height, image.width) if photos.orientation(image) in _SIDEWAYS else image.size
 
 
 def _inside(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -14,10 +14,7 @@ from edge import pathtext
 from edge import photo as photos
 from edge.errors import PhotoError
 from edge.log.query import Row
-from edge.model.preprocess import to_pixels
-from edge.model.spec import InputSpec
-
-_SIDEWAYS = (5, 6, 7, 8)
+from edge.model.preprocess import to_fit
 
 
 def jpeg(row: Row, side: int, *, quality: int = 82) -> bytes:
@@ -31,15 +28,6 @@ def jpeg(row: Row, side: int, *, quality: int = 82) -> bytes:
     if photo.sha256 != row.sha256:
         raise PhotoError("another photo has this name now.", code="replaced")
     image = photos.open_image(photo.data)
-    height, width = _upright(image)
-    scale = min(1.0, side / max(height, width))
-    spec = InputSpec(max(1, round(height * scale)), max(1, round(width * scale)))
     out = io.BytesIO()
-    Image.fromarray(to_pixels(image, spec)).save(out, "JPEG", quality=quality)
+    Image.fromarray(to_fit(image, side, side)).save(out, "JPEG", quality=quality)
     return out.getvalue()
-
-
-def _upright(image: Image.Image) -> tuple[int, int]:
-    """Height and width after EXIF orientation."""
-    sideways = photos.orientation(image) in _SIDEWAYS
-    return (image.width, image.height) if sideways else (image.height, image.width)

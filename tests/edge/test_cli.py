@@ -79,7 +79,7 @@ def test_watch_once_logs_every_file_and_says_how_many(device: Device) -> None:
     log = device.root / "var/lib/fieldmark/log.db"
     assert found == {
         "schema": 1, "log": str(log), "classified": 2, "reclassified": 0, "duplicate": 1, "failed": 1,
-        "changed": 0, "early": 0, "gone": 0, "already": 0, "not_ready": 0,
+        "changed": 0, "early": 0, "gone": 0, "already": 0, "not_ready": 0, "not_read": 0,
     }  # fmt: skip
     assert "4-cut.jpg: failed: the photo is truncated" in end.err
     assert "4 files taken into" in end.err
@@ -117,6 +117,16 @@ def test_command_becomes_a_lean_process_that_keeps_its_number(device: Device, tm
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["log"] == str(tmp_path / "my.db")
     assert len(device("log", "--db", tmp_path / "my.db", "--json").objects) == 4
+
+
+def test_station_that_no_settings_could_have_is_wrong_usage_before_any_photo(device: Device) -> None:
+    for name in ("", "a\nb", "\udce9", "x" * 201):
+        end = device.watch("--station", name)
+        assert end.code == 2
+        assert "--station is" in end.err
+    assert device.log("--json").code == 1  # there is no log yet
+    device.watch("--station", " beech 4 ")
+    assert {each["station"] for each in device.log("--json").objects} == {"beech 4"}
 
 
 def test_watch_without_a_bundle_says_what_to_do(device: Device, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,8 @@ def test_source_cannot_leave_the_root(tmp_path: Path) -> None:
         pytest.param('[[source]]\npath="/a"\n[[source]]\npath="/a/b"', ["lies in"], id="a source inside another"),
         pytest.param('[[source]]\npath="/a"\n[[source]]\npath="/a/"', ["lies in"], id="a source twice"),
         pytest.param("agent = ", ["not TOML"], id="no TOML"),
+        pytest.param(f"a = {'9' * 6000}", ["not TOML"], id="a number with more digits than Python reads"),
+        pytest.param(f"{'k' * 5000} = 1", ["is no setting"], id="a key without end"),
         pytest.param(b"station = '\xff'", ["not TOML"], id="no UTF-8"),
         pytest.param("a" * (config.MAX_BYTES + 1), ["few lines"], id="a file without end"),
     ],
@@ -100,6 +104,48 @@ def test_wrong_settings_are_refused_with_file_key_and_what_is_expected(
     assert len(message) < len(str(path)) + 300
     for words in says:
         assert words in message
+
+
+def test_mark_that_an_editor_put_before_the_text_is_no_setting(tmp_path: Path) -> None:
+    write(tmp_path, b"\xef\xbb\xbf[agent]\r\nsettle_s = 3\r\n")
+    assert config.load(tmp_path).agent.settle_s == 3
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a named pipe", "a folder"])
+def test_what_is_no_plain_file_hangs_nobody(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = write(tmp_path, "")
+    path.unlink()
+    make(path)
+    with pytest.raises(ConfigError, match=r"no plain file|Is a directory"):
+        config.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[source]]\npath="/a"\n[[source]]\npath="/link"',
+        '[[source]]\npath="/link/b"\n[[source]]\npath="/a"',
+        '[[source]]\npath="/a"\n[[delete]]\nname="x"\nlabel="empty"\nolder_days=1\ncopied_to="/link/copy"',
+    ],
+    ids=["the same folder", "a folder inside", "copies inside"],
+)
+def test_folders_that_are_one_by_way_of_a_link_are_refused_by_the_settings(tmp_path: Path, text: str) -> None:
+    """So that `fieldmark check` says it, and not the agent at its first start in the forest."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    write(tmp_path, text)
+    with pytest.raises(ConfigError, match=r"lies in|not apart"):
+        config.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", " ", "a\nb", "\x1b[31m", "\udce9", "x" * 201])
+def test_station_that_the_settings_could_not_have_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--station is .*, expected 1 to 200 printable characters"):
+        config.check_station(text, "--station")
+
+
+def test_station_is_taken_without_space_around_it() -> None:
+    assert config.check_station(" Bär 4 ", "--station") == "Bär 4"
 
 
 @pytest.mark.parametrize("text", ["+00:00", "-00:00", "+05:45", "+14:00", "-14:00"])

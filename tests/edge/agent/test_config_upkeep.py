@@ -141,6 +141,9 @@ DELETE = '[[delete]]\nname="a"\nlabel="empty"\nolder_days=30\n'
         (ALERT + 'channel="mqtt"\nhost="h"\ntopic="a"\ntoken_file="/t"', "a user name"),
         (ALERT.replace('["fox"]', "[]") + 'channel="webhook"\nurl="https://e.org/"', "alert[1].labels"),
         ("[service]\nprometheus=7", "service.prometheus is 7"),
+        ('[service]\nprometheus="/var/lib/x"', "a file of its own whose name ends in .prom"),
+        ('[service]\nstatus_file="/var/lib/fieldmark/log.db"', "a file of its own whose name ends in .json"),
+        ('[service]\nstatus_file="/etc/fieldmark/root.json"', "a file of its own whose name ends in .json"),
     ],
 )
 def test_wrong_settings_are_refused_in_one_line_that_says_what_is_expected(

@@ -149,6 +149,20 @@ def test_notes_of_a_log_that_was_begun_anew_say_nothing(place: Place) -> None:
     assert path.exists()
 
 
+def test_notes_of_another_log_say_nothing_on_a_full_disk_either(place: Place) -> None:
+    """Where nothing may be written but the log, no day is noted; then the old notes spoke for the new log's rows."""
+    for i in range(3):
+        place.add(f"{i}.jpg")
+    place.note_day()
+    place.log.close()
+    (place.folder / "log.db").unlink()  # as if it had been set aside
+    place.log = store.open_for_writing(place.folder / "log.db")
+    place.log.add_bundle(BUNDLE)
+    young = place.add("young.jpg")
+    assert place.deleter().round(LATER, clock_ok=True, note=False) == Deletions()
+    assert young.exists()
+
+
 def test_day_noted_by_a_clock_of_2040_is_forgotten(place: Place) -> None:
     path = place.add("a.jpg")
     place.note_day(datetime(2040, 1, 1, tzinfo=UTC))
@@ -209,6 +223,23 @@ def test_reviewed_policy_takes_only_what_a_person_has_seen(place: Place) -> None
     place.note_day()
     assert place.round().deleted == 1
     assert (seen.exists(), unseen.exists()) == (False, True)
+
+
+def test_person_who_names_a_fox_while_the_photo_is_read_keeps_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place.add("a.jpg")
+    place.note_day()
+    pread = os.pread
+
+    def read_and_review(descriptor: int, length: int, at: int) -> bytes:
+        if at == 0:
+            review(place, path, "fox")
+        return pread(descriptor, length, at)
+
+    monkeypatch.setattr(os, "pread", read_and_review)
+    [kept] = place.round().kept
+    assert "says something else of it" in kept
+    assert path.exists()
+    assert place.deletions() == []
 
 
 # Where a copy is asked for
@@ -403,6 +434,35 @@ def test_many_files_go_a_few_at_a_time_and_those_that_stay_hold_nobody_up(place:
     deleter = place.deleter()
     assert [deleter.round(LATER, clock_ok=True).deleted for _ in range(4)] == [0, 40, 20, 0]
     assert sum(path.exists() for path in paths) == 60
+
+
+def test_file_that_the_system_keeps_is_planned_once_and_not_every_ten_minutes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that is immutable, or somebody else's in a folder like /tmp."""
+    path = place.add("a.jpg")
+    place.note_day()
+    unlink = os.unlink
+
+    def refused(name: str, *, dir_fd: int | None = None) -> None:
+        if dir_fd is not None:
+            raise PermissionError(1, "Operation not permitted")
+        unlink(name)
+
+    monkeypatch.setattr(os, "unlink", refused)
+    deleter = place.deleter()
+    for _ in range(3):
+        assert deleter.round(LATER, clock_ok=True).deleted == 0
+    assert path.exists()
+    assert place.deletions() == [("old empties", False, "it cannot be deleted: Operation not permitted")]
+
+
+def test_photo_on_a_card_that_is_read_only_is_not_read_in_vain(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.add("a.jpg")
+    place.note_day()
+    monkeypatch.setattr(os, "access", lambda path, mode, *, dir_fd=None: dir_fd is None)
+    monkeypatch.setattr(os, "pread", lambda *_: pytest.fail("it is read"))
+    assert "mounted read-only" in place.round().kept[0]
 
 
 def test_copy_is_on_the_disk_before_the_original_goes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -83,6 +84,39 @@ def test_folder_that_was_taken_away_and_came_back_is_listened_to_again(events: F
         assert wait_for(listening, folder / "b.jpg")
 
 
+def test_folder_that_was_made_anew_in_its_old_place_is_listened_to_again(tmp_path: Path) -> None:
+    """It can have the number of the one before, so that nothing but the silence tells."""
+    folder = tmp_path / "upload"
+    folder.mkdir()
+    with closing(FileEvents()) as listening:
+        assert listening.listen([folder]) == []
+        threads = list(listening._observer.emitters)
+        folder.rmdir()
+        folder.mkdir()
+        for thread in threads:
+            thread.join(LONG_S)
+        assert listening.lost()  # and so it is searched for what came meanwhile
+        assert not listening.lost()
+        (folder / "a.jpg").write_bytes(b"x")
+        assert wait_for(listening, folder / "a.jpg")
+
+
+def test_folder_that_is_silent_again_soon_is_not_searched_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(FileEvents()) as listening:
+        listening.listen([tmp_path])
+        for deaf_s, lost in ((60.0, [True, False, False]), (0.0, [True, True, True])):
+            monkeypatch.setattr(hints, "DEAF_S", deaf_s)
+            found = []
+            for _ in lost:
+                for thread in list(listening._observer.emitters):
+                    thread.stop()
+                    thread.join(LONG_S)
+                found.append(listening.lost())
+            assert found == lost
+
+
 def test_nobody_listens_again_who_did_not_listen(tmp_path: Path) -> None:
     with closing(FileEvents()) as listening:
         assert listening.listen_again(tmp_path) is None
@@ -95,6 +129,15 @@ def test_overflow_that_the_library_only_logs_is_a_loss(events: FileEvents) -> No
     assert events.wait(LONG_S) == []  # and ends a wait
     assert events.lost()
     assert not events.lost()
+
+
+def test_what_the_library_warns_of_is_not_in_the_journal(tmp_path: Path) -> None:
+    """Such as "Callback with id … already exists", where a camera makes folders in folders."""
+    with closing(FileEvents()) as listening, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        listening.listen([tmp_path])
+        warnings.warn_explicit("it", RuntimeWarning, "inotify.py", 365, module="watchdog.observers.inotify")
+    assert said == []
 
 
 def test_wake_from_another_thread_ends_a_wait(tmp_path: Path) -> None:

@@ -33,8 +33,17 @@ def test_each_figure_has_its_line() -> None:
 
 
 def test_what_is_not_known_has_no_line() -> None:
-    text = metrics.text({"counts": {}, "temperature_c": None, "queue": None, "throttling": None, "space": None})
+    text = metrics.text({"counts": None, "temperature_c": None, "queue": None, "throttling": None, "space": None})
     assert [line for line in text.splitlines() if not line.startswith(("#", "fieldmark_info"))] == []
+
+
+def test_what_has_not_happened_yet_is_zero_so_that_the_first_failure_is_an_increase() -> None:
+    text = metrics.text({"counts": {"classified": 2}, "failures": {}})
+    assert re.findall(r"^fieldmark_.*", text, re.MULTILINE)[1:] == [
+        'fieldmark_files_total{outcome="classified"} 2',
+        'fieldmark_files_total{outcome="duplicate"} 0',
+        'fieldmark_files_total{outcome="failed"} 0',
+    ]
 
 
 _LABEL = r'[a-z_]+="(?:[^"\\\n]|\\[\\"n])*"'

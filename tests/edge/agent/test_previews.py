@@ -190,6 +190,17 @@ def test_under_the_cap_nothing_is_released(tmp_path: Path) -> None:
         assert states(log) == ["kept"] * 10
 
 
+def test_what_somebody_else_left_there_is_no_preview_and_holds_nobody_up(tmp_path: Path) -> None:
+    """It could not be released by its hash, and the agent would try for ever."""
+    for name in ("thumbs/holiday.jpg", "thumbs/" + SHA + ".jpg", "ab/" + "cd" + SHA[2:] + ".jpg"):
+        path = tmp_path / "previews" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(3 * 10**6))
+    with store.open_for_writing(tmp_path / "log.db") as log:
+        kept = Previews(tmp_path / "previews", 10**6)
+        assert (kept.total_bytes, kept.make_room(log)) == (0, 0)
+
+
 def test_over_the_cap_the_oldest_are_released_with_a_row_each(tmp_path: Path) -> None:
     log, kept, hashes = log_with_previews(tmp_path, 12)
     with log:

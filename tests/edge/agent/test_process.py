@@ -143,16 +143,66 @@ def test_running_agent_takes_what_arrives_and_ends_at_sigterm(plan: Plan) -> Non
     assert "Stopped as asked" in err
 
 
-def test_sigterm_before_the_agent_is_ready_ends_it_as_it_should(plan: Plan) -> None:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # as hold_sigterm leaves it to the process
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_before_the_agent_is_ready_ends_it_as_it_should(plan: Plan, number: signal.Signals) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})  # as hold_sigterm and become leave it to the process
     try:
         with spawn(Plan(**{**vars(plan), "once": False})) as agent:
-            agent.send_signal(signal.SIGTERM)
+            agent.send_signal(number)
             _, err = agent.communicate(timeout=LONG_S)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     assert agent.returncode == 0, err
     assert "Stopped as asked" in err
+
+
+def test_ctrl_c_waits_while_the_command_becomes_the_agent(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would answer it with twenty lines of where it was importing."""
+    held: list[set[int]] = []
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    def exec_fails(*_: object) -> None:
+        held.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "execve", exec_fails)
+    try:
+        with pytest.raises(BlockingIOError):
+            plans.become(plan, as_json=False)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert signal.SIGINT in held[0]
+
+
+def test_settings_too_long_for_an_argument_are_one_line_and_no_riddle(plan: Plan) -> None:
+    long = Plan(**{**vars(plan), "species": tuple(f"species number {i} of the region" for i in range(10_000))})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    try:
+        with pytest.raises(ConfigError, match=r"take \d+ bytes as an argument.*Shorten the lists of species"):
+            plans.become(long, as_json=False)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@pytest.mark.parametrize("closed", ["2>/dev/full", "2>&-", "0<&- 1>&- 2>&-", "2>&1 | true"])
+def test_agent_that_nobody_hears_takes_the_photos_all_the_same(plan: Plan, closed: str) -> None:
+    for i in range(3):
+        put(folder(plan) / f"{i}.jpg", jpeg(10 + i))
+    put(folder(plan) / "cut.jpg", b"broken")
+    command = [sys.executable, "-P", "-m", "edge.agent.process", plans.to_text(plan, as_json=False)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *command], env=environment, timeout=LONG_S, check=True)
+    assert len(rows(plan)) == 4
+
+
+def test_folder_that_cannot_be_read_is_counted_at_the_end(plan: Plan) -> None:
+    put(folder(plan) / "a.jpg", jpeg(10))
+    gone = Source(folder(plan).with_name("no card"))
+    with spawn(Plan(**{**vars(plan), "sources": (*plan.sources, gone)})) as agent:
+        out, err = agent.communicate(timeout=LONG_S)
+    assert agent.returncode == 0, err
+    assert json.loads(out)["not_read"] == 1
+    assert err.splitlines()[-1] == "1 path could not be read, see above."
 
 
 def test_agent_of_a_service_ends_to_be_started_with_another_bundle(

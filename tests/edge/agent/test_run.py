@@ -18,8 +18,10 @@ from edge.agent.config import Agent, Power, Source
 from edge.agent.loop import Done, Outcome
 from edge.agent.plan import Plan
 from edge.agent.run import Pulse
+from edge.agent.upkeep import Upkeep
 from edge.errors import ConfigError
 from edge.log import query, store
+from edge.log.store import Observation
 from tests import colour_model
 from tests.fakes.camera import jpeg, put
 from tests.fixtures_models import SIDE, write_bundle
@@ -142,6 +144,27 @@ def test_new_model_leaves_old_photos_unless_it_is_asked_to_classify_them(plan: P
     ]  # fmt: skip
     assert len(table(plan, "classification")) == 5
     assert carried_out(changed(newer, reclassify=True))[0] == []
+
+
+def test_person_whom_a_reviewer_named_is_not_sharp_again_when_another_model_sees_nobody(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos(plan, "a.jpg", "b.jpg")
+    carried_out(plan)
+    with closing(store.open_for_writing(plan.log)) as log:
+        [sha256, other] = [row["sha256"] for row in table(plan, "photo")]
+        log.add_review(sha256, [Observation("person")], "Ada")
+    put_previews: list[tuple[str, str]] = []
+    preview = Upkeep.preview
+
+    def seen(upkeep: Upkeep, image: Any, name: str, decision: Any) -> str:
+        put_previews.append((name, preview(upkeep, image, name, decision)))
+        return put_previews[-1][1]
+
+    monkeypatch.setattr(Upkeep, "preview", seen)
+    carried_out(changed(newer_model(plan, tmp_path), reclassify=True))
+    assert sorted(put_previews) == sorted([(sha256, "blurred"), (other, "kept")])
+    assert {row["sha256"]: row["preview"] for row in table(plan, "photo")} == dict(put_previews)
 
 
 def test_new_photos_go_before_old_ones(plan: Plan, tmp_path: Path) -> None:

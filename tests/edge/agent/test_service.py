@@ -176,6 +176,7 @@ def ended_process() -> int:
         pytest.param(lambda: {"boot_id": "another"}, True, id="told before the machine started"),
         pytest.param(lambda: {"pid": ended_process()}, True, id="told by an agent that is gone"),
         pytest.param(lambda: {"pid": "x"}, True, id="told by nobody"),
+        pytest.param(lambda: {"since_boot_s": 10**400}, True, id="told at no time"),
         pytest.param(lambda: {"written": "1970-01-01T00:00:00+00:00"}, False, id="told by a wrong clock"),
         pytest.param(lambda: {"state": "ended", "pid": ended_process()}, False, id="ended as it should"),
     ],
@@ -193,6 +194,11 @@ def test_file_that_is_no_status_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "s.json").write_bytes(content)
     assert read_status(tmp_path / "s.json") is None
     assert read_status(tmp_path / "nothing.json") is None
+
+
+def test_named_pipe_in_the_place_of_the_status_hangs_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "s.json")
+    assert read_status(tmp_path / "s.json") is None
 
 
 def test_file_that_cannot_be_written_is_said_once_and_ends_nothing(tmp_path: Path) -> None:

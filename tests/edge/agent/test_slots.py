@@ -117,6 +117,17 @@ def test_any_user_may_read_a_slot(root: Path, old: Path) -> None:
         assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
 
 
+def test_what_root_installs_under_a_strict_umask_can_be_read_by_the_agent(root: Path, old: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        _install(root, old)
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    for path in root.rglob("*"):
+        assert path.lstat().st_mode & 0o044 or path.is_symlink(), path
+
+
 def _with_times(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     return {
         name: (mode, (folder / name).lstat().st_mtime_ns, data) for name, (mode, data) in tiny.snapshot(folder).items()

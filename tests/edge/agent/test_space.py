@@ -119,6 +119,19 @@ def test_ballast_is_no_link(tmp_path: Path) -> None:
     assert other.read_bytes() == b"photo"
 
 
+def test_ballast_that_cannot_be_made_is_said_once_and_tried_again(tmp_path: Path) -> None:
+    """The disk is looked at every few seconds, for months."""
+    (tmp_path / "ballast").mkdir()
+    disk = Disk(tmp_path, 5000)
+    for _ in range(3):
+        disk.guard.check()
+    assert [line for line in disk.said if "cannot be made" in line] == disk.said[:1]
+    assert len(disk.said) == 1
+    (tmp_path / "ballast").rmdir()
+    disk.guard.check()
+    assert disk.ballast.stat().st_size == MB
+
+
 def test_each_change_of_level_is_said_once(tmp_path: Path) -> None:
     disk = Disk(tmp_path, 2000)
     for megabytes in (800, 790, 400, 390, 2000):

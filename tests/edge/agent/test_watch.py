@@ -458,6 +458,19 @@ def test_new_photo_that_must_settle_goes_before_the_rest_of_a_backlog_once_it_ha
     assert [name for name, _ in took(setup, meanwhile, 4)] == ["a.jpg", "b.jpg", "new.jpg", "c.jpg"]
 
 
+def test_new_photo_goes_before_a_backlog_that_must_settle_and_so_do_those_that_settle_themselves(setup: Setup) -> None:
+    """Where the kernel cannot say who writes, such as on FUSE, every photo must."""
+    setup.world.unknown = True
+    timed(setup, a=1, b=2, c=3, d=4)
+    setup.world.at(1, lambda: [put(setup.folder / "new.jpg", b"x")])
+
+    def another() -> list[Path]:
+        setup.world.now_s += SETTLE_S
+        return []
+
+    assert [name for name, _ in took(setup, {"a.jpg": another}, 5)] == ["a.jpg", "new.jpg", "b.jpg", "c.jpg", "d.jpg"]
+
+
 def test_photos_in_a_folder_that_was_just_made_go_before_the_rest_of_a_backlog(setup: Setup) -> None:
     timed(setup, a=1, b=2)
 
@@ -489,6 +502,13 @@ def test_new_folder_that_is_a_link_or_hidden_or_elsewhere_is_not_searched(setup:
     (setup.folder / "link").symlink_to(outside)
     setup.world.at(1, lambda: [setup.folder / "link", hidden, outside])
     assert list(setup.ready(until_s=10)) == []
+
+
+def test_event_of_a_path_that_cannot_be_looked_at_ends_nothing(setup: Setup) -> None:
+    """On a card that fails, or in a folder that was closed to us, asking is an error; so is a name that is too long."""
+    setup.world.at(1, lambda: [setup.folder / ("x" * 300), setup.folder / ("x" * 300) / "a.jpg"])
+    setup.world.at(2, lambda: [put(setup.folder / "b.jpg", b"x")])
+    assert list(setup.ready(until_s=10)) == [("b.jpg", 2.0)]
 
 
 def test_photo_that_was_named_and_found_at_the_same_time_comes_once(setup: Setup) -> None:
@@ -551,6 +571,13 @@ def test_pause_follows_each_photo_of_a_backlog_and_none_that_is_new(tmp_path: Pa
     assert list(setup.ready(until_s=20)) == [("a.jpg", 0.0), ("new.jpg", 2.0), ("b.jpg", 5.0), ("c.jpg", 10.0)]
 
 
+def test_pause_follows_each_photo_of_a_backlog_that_had_to_settle(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, World(unknown=True), more={"pause_s": 5.0})
+    timed(setup, a=1, b=2, c=3)
+    setup.world.at(3, lambda: [put(setup.folder / "new.jpg", b"x")])
+    assert list(setup.ready(until_s=20)) == [("a.jpg", 2.0), ("new.jpg", 7.0), ("b.jpg", 7.0), ("c.jpg", 12.0)]
+
+
 def test_outside_its_hours_no_photo_is_taken_and_all_are_afterwards(tmp_path: Path) -> None:
     world = World()
 
@@ -562,6 +589,7 @@ def test_outside_its_hours_no_photo_is_taken_and_all_are_afterwards(tmp_path: Pa
     world.at(20, lambda: [put(setup.folder / "a.jpg", b"x")])
     world.at(30, lambda: [put(setup.folder / "b.jpg", b"x")])
     assert list(setup.ready(until_s=130)) == [("early.jpg", 5.0), ("a.jpg", 100.0), ("b.jpg", 100.0)]
+    assert setup.said == ["outside the hours of [power] windows: photos wait for 0 h 2 min."]
 
 
 def test_hours_end_a_search_between_two_photos(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from edge import photo
 from edge.errors import ConfigError, PhotoError
-from edge.model.preprocess import Pixels, to_pixels
+from edge.model.preprocess import Pixels, to_fit, to_pixels
 from edge.model.spec import MAX_SIDE, InputSpec
 from tests import scale
 
@@ -117,16 +117,40 @@ def test_a_photo_of_the_input_s_own_size_is_only_turned(
     assert apart(pixels(encoded(scene(), form, exif=exif, **LOSSLESS[form]), spec), expected) == 0
 
 
-def test_orientation_behind_the_pixels_of_a_png_is_seen() -> None:
-    """PNG allows EXIF behind the picture, where it is known only after decoding."""
+def turned_behind_its_pixels() -> tuple[bytes, bytes]:
+    """A PNG with its EXIF behind the picture, where it is known only after decoding, and the same as it usually is."""
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     content = encoded(scene(), exif=exif)
     start = content.index(b"eXIf") - 4
     end = start + 12 + int.from_bytes(content[start : start + 4], "big")
     last = content.index(b"IEND") - 4
-    moved = content[:start] + content[end:last] + content[start:end] + content[last:]
+    return content[:start] + content[end:last] + content[start:end] + content[last:], content
+
+
+def test_orientation_behind_the_pixels_of_a_png_is_seen() -> None:
+    moved, content = turned_behind_its_pixels()
     assert (pixels(moved, InputSpec(90, 60)) == pixels(content, InputSpec(90, 60))).all()
+
+
+@pytest.mark.parametrize(
+    ("space", "enlarge", "expected"),
+    [
+        ((640, 640), False, (60, 90)),
+        ((30, 1000), False, (30, 45)),
+        ((640, 180), True, (120, 180)),
+        ((1, 1), True, (1, 1)),
+    ],
+    ids=["a space that is larger", "a narrow one", "one to fill", "a dot"],
+)
+def test_what_people_see_stands_upright_in_its_proportions_and_fits(
+    space: tuple[int, int], enlarge: bool, expected: tuple[int, int]
+) -> None:
+    """90 x 60 pixels, turned by EXIF that stands behind them."""
+    shown = to_fit(photo.open_image(turned_behind_its_pixels()[0]), *space, enlarge=enlarge)
+    assert shown.shape == (expected[1], expected[0], 3)
+    exact = pixels(encoded(scene().transpose(Image.Transpose.ROTATE_270)), InputSpec(expected[1], expected[0]))
+    assert apart(shown, exact) <= 1
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65_535])
