@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from edge import cli_alerts, cli_log
-from edge.errors import DeviceError, one_line
+from edge.errors import DeviceError, counted, one_line
 from edge.options import HERE, Csv, Db, Json, Root, installed_version, log_path, print_json, print_objects, say, usage
 
 app = typer.Typer(name="edge", no_args_is_help=True, rich_markup_mode=None)
@@ -210,7 +210,7 @@ def classify(
             typer.echo(table.answer_line(values))
     for path, reason in troubles.items():
         say(f"{path} cannot be read: {reason}.")
-    say(f"{table.counted(count, 'photo')}, {failed} failed.")
+    say(f"{counted(count, 'photo')}, {failed} failed.")
     if strict and (failed or troubles):
         raise typer.Exit(1)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge.errors import ConfigError, LogError, one_line
+from edge.errors import ConfigError, LogError, counted, one_line
 from edge.options import HERE, MOST, Csv, Db, Json, Root, log_path, print_json, print_objects, say, usage
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def log_shift_time(
     What the camera wrote stays in the log; `taken` is the corrected time everywhere, `taken_original` stands beside it.
     Several corrections add up. The opposite one undoes it.
     """
-    from edge.log import shifts, store, table
+    from edge.log import shifts, store
 
     _, path = _log_of(context, root, db)
     if listed:
@@ -197,7 +197,7 @@ def log_shift_time(
     if as_json:
         print_json({"id": shift_id, **vars(touched), "seconds": shift.seconds})
     else:
-        files = table.counted(touched.files, "file")
+        files = counted(touched.files, "file")
         typer.echo(f"{files}; the first was of {touched.before} and is of {touched.after} now.")
 
 

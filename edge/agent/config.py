@@ -31,7 +31,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -133,6 +132,8 @@ def load(root: Path) -> Config:
         ConfigError: the file cannot be read or is no TOML, a key is unknown, a value is of the wrong type or out of
             range; with the file, the key and what is expected.
     """
+    import tomllib  # the agent's own process gets settings that were read before
+
     path = root / FILE
     try:
         with open(path, "rb", opener=_opened_at_once) as file:

@@ -39,7 +39,6 @@ prometheus = "/var/lib/prometheus/node-exporter/fieldmark.prom"   # not written 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -329,6 +328,8 @@ def is_allowed(url: str) -> bool:
 
 
 def _is_loopback(host: str) -> bool:
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -16,8 +16,7 @@ from pathlib import Path
 from edge.agent.loop import Done, Model, Outcome
 from edge.agent.plan import Plan, from_text
 from edge.agent.run import Result, run
-from edge.errors import FieldmarkError, one_line
-from edge.log.table import counted
+from edge.errors import FieldmarkError, counted, one_line
 from edge.streams import open_what_is_closed
 
 DEBUG_VARIABLE = "FIELDMARK_DEBUG"

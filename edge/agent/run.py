@@ -26,7 +26,7 @@ from edge.agent.plan import Plan
 from edge.agent.upkeep import Job, Upkeep
 from edge.agent.watch import Candidate, Watch
 from edge.errors import DeviceError
-from edge.log import damage, store, unclassified
+from edge.log import damage, store
 from edge.log.store import Log
 from edge.model import bundle as bundles
 from edge.model.classify import Classifier
@@ -228,6 +228,8 @@ def _help(plan: Plan, slot: Slot, say: Callable[[str], None]) -> Help:
 
 def _old_photos(plan: Plan, model: Model) -> Iterator[Candidate]:
     """What is in the log without an answer of this model, the newest first."""
+    from edge.log import unclassified
+
     sources = {pathtext.to_text(source.path): source for source in plan.sources}
     with closing(store.open_for_reading(plan.log)) as connection:
         for key in unclassified.unclassified(connection, plan.device, model.bundle.model_digest):

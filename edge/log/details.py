@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from edge.errors import one_line
+from edge.errors import counted, one_line
 from edge.log import events, query, store, table, times
 from edge.log.event_near import EventsNear
 
@@ -105,7 +105,7 @@ def lines(values: dict[str, Any]) -> list[str]:
     facts += _newest_first("review", [_review(each) for each in values["reviews"]])
     facts += _newest_first("model", [_model(each) for each in values["models"]])
     also = f", also {', '.join(values['event_also'])}" if values["event_also"] else ""
-    files = table.counted(values["event_files"], "file")
+    files = counted(values["event_files"], "file")
     facts.append(("event", f"{values['event']}: {values['event_label']}{also}, {files}"))
     return [one_line(f"{name:<9} {text}") for name, text in facts]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edge.errors import one_line
+from edge.errors import counted, one_line
 from edge.log import times
 from edge.log.query import Row
 
@@ -242,11 +242,6 @@ def _note(row: Row) -> str:
 def _width(text: str) -> int:
     """Columns on a terminal: Chinese and the like take two, combining marks none."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 photo``, ``2 photos``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _rounded(value: float | None) -> float | None:

@@ -60,9 +60,9 @@ def to_pixels(image: Image.Image, spec: InputSpec) -> Pixels:
         PhotoError: the photo is truncated or broken, takes too much memory at the scale that the input needs, or
             nothing is left after the cuts.
     """
-    width, height = upright_size(image)
-    orientation = photos.orientation(image)
+    orientation = _orientation(image)
     sideways = orientation in _SIDEWAYS
+    width, height = _turned(image, orientation)
     kept = _kept(width, height, spec)
     inner_width, inner_height = _inner_size(kept, spec)
     stored_size = (inner_height, inner_width) if sideways else (inner_width, inner_height)
@@ -111,11 +111,19 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height of an opened photo as it stands upright; of one that is decoded already, of what it is now.
 
     Raises:
-        PhotoError: it is a PNG that is broken; that one is decoded for it, since EXIF may stand behind the pixels.
+        PhotoError: it is a PNG that is broken; that one is decoded for it.
     """
+    return _turned(image, _orientation(image))
+
+
+def _orientation(image: Image.Image) -> int:
     if image.format == "PNG":
-        _load(image)
-    return (image.height, image.width) if photos.orientation(image) in _SIDEWAYS else image.size
+        _load(image)  # EXIF may stand behind the pixels
+    return photos.orientation(image)
+
+
+def _turned(image: Image.Image, orientation: int) -> tuple[int, int]:
+    return (image.height, image.width) if orientation in _SIDEWAYS else image.size
 
 
 def _inside(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:

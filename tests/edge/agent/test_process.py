@@ -109,11 +109,18 @@ def test_a_station_s_species_that_the_bundle_lacks_end_the_agent_before_the_firs
     assert not plan.log.exists()
 
 
-def test_agent_needs_neither_command_line_library_nor_cryptography(plan: Plan) -> None:
+NOT_FOR_MONTHS = {
+    *("typer", "rich", "pydantic", "cryptography", "http.server", "edge.cli"),
+    *("tomllib", "edge.log.query", "edge.log.table"),
+}
+"""What the commands need that read settings and show the log, and an agent would hold in memory for nothing."""
+
+
+def test_agent_needs_neither_command_line_library_nor_cryptography_nor_what_shows_a_log(plan: Plan) -> None:
     put(folder(plan) / "a.jpg", jpeg(10))
     script = (
         "import sys; from edge.agent import process; process.main(sys.argv[1:]);"
-        "print(*(set(sys.modules) & {'typer', 'rich', 'pydantic', 'cryptography', 'http.server', 'edge.cli'}))"
+        f"print(*(set(sys.modules) & {NOT_FOR_MONTHS}))"
     )
     command = [sys.executable, "-c", script, plans.to_text(plan, as_json=False)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
