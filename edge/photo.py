@@ -215,6 +215,8 @@ def open_image(data: bytes, name: str = "") -> Image.Image:
         )
     file.opened()
     decode_cost.check(image)
+    if image.format in ("JPEG", "MPO"):
+        image.decodermaxblock = len(data)  # in one piece, which is `data` itself: by default 64 KB are copied at a time
     return image
 
 
