@@ -113,8 +113,6 @@ class Alerts:
             now: with a time zone.
             clock_ok: whether the device knows the time; without, no photo counts as old.
         """
-        if not self.rules:
-            return ()
         key, likely = seen.file.key, likely_time(seen.file, now)
         place = seen.file.station or f"{key.device}:{key.source}"
         moment_s = _moment(likely).timestamp()

@@ -11,17 +11,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edge import pathtext
 from edge.agent import health, memory, space
-from edge.agent.earlier_previews import names_person
-from edge.agent.examine import Preview
 from edge.agent.hints import FileEvents
 from edge.agent.loop import Done, Help, Intake, Model, Outcome, bundle_facts, stopped_by_signals
-from edge.agent.people import PERSON
 from edge.agent.plan import Plan
 from edge.agent.upkeep import Job, Upkeep
 from edge.agent.watch import Candidate, Watch
@@ -30,11 +26,6 @@ from edge.log import damage, store
 from edge.log.store import Log
 from edge.model import bundle as bundles
 from edge.model.classify import Classifier
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from edge.model.decide import Decision
 
 HEARTBEAT_S = 300.0
 
@@ -126,7 +117,7 @@ def run(
             model,
             plan.device,
             help=_help(plan, slot, say),
-            preview=_preview(plan, upkeep),
+            preview=upkeep.preview,
             alerts=upkeep.alerts,
             in_hand=upkeep.in_hand,
         )
@@ -183,24 +174,11 @@ def _upkeep(plan: Plan, model: Model, log: Log, say: Callable[[str], None]) -> U
         sources=[source.path for source in plan.sources],
         event_gap_s=plan.agent.event_gap_s,
         once=plan.once,
+        reclassify=plan.reclassify,
         facts=facts,
         bundle=None if plan.once else plan.digest,
     )
     return Upkeep(job, plan.upkeep, plan.rules, log, say=say)
-
-
-def _preview(plan: Plan, upkeep: Upkeep) -> Preview:
-    """Makes previews. Of a photo that is classified again the word of whoever looked at it goes before the model's, so
-    that what was blurred for it does not come back, not for a moment."""
-    if not plan.reclassify:
-        return upkeep.preview
-
-    def preview(image: Image.Image, sha256: str, decision: Decision) -> str:
-        if names_person(plan.log, sha256):
-            decision = replace(decision, label=PERSON)
-        return upkeep.preview(image, sha256, decision)
-
-    return preview
 
 
 def _watch(

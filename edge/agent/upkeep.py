@@ -22,9 +22,9 @@ from edge.agent.config_upkeep import Rule
 from edge.agent.config_upkeep import Upkeep as Settings
 from edge.agent.days import Days
 from edge.agent.deletion import Deleter
-from edge.agent.earlier_previews import EarlierPreviews
+from edge.agent.earlier_previews import EarlierPreviews, names_person
 from edge.agent.in_hand import InHand
-from edge.agent.people import Treatment, treatment
+from edge.agent.people import PERSON, Treatment, treatment
 from edge.agent.service import Notifier, StatusFile, replace_file
 from edge.agent.space import MB, Guard
 from edge.errors import DeviceError, FieldmarkError
@@ -54,6 +54,7 @@ class Job:
         bundle: the digest of the bundle that it runs; None where nobody wants to know of another.
         once: the run only drains a backlog: it lays no ballast down, and tidies up at its end.
         facts: for the status file: bundle, model, runtime, version.
+        reclassify: the run also classifies old photos anew, which people may have reviewed.
     """
 
     state: Path
@@ -64,6 +65,7 @@ class Job:
     once: bool
     facts: Mapping[str, Any]
     bundle: str | None = None
+    reclassify: bool = False
 
 
 class Upkeep:
@@ -124,7 +126,10 @@ class Upkeep:
             PhotoError: the picture is broken.
             DeviceError: it cannot be written.
         """
-        chosen = treatment(decision.label, decision.top, self._settings.people)
+        label = decision.label
+        if self._job.reclassify and names_person(self._job.log, sha256):
+            label = PERSON  # before the model's word, so that what was blurred does not come back, not for a moment
+        chosen = treatment(label, decision.top, self._settings.people)
         if chosen is Treatment.WITHHOLD:
             self._previews.remove(sha256)  # one that another model, which saw nobody, had let pass
             return str(chosen.value)
